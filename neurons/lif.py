@@ -1,0 +1,97 @@
+r"""Leaky integrate-and-fire neuron.
+
+    \tau \dot V = -V + V_{rest} + R I(V),        z = H((V - V_{th}) / (V_{th} - V_{reset}))
+
+A spike of the last step lowers the potential at the start of the next one: by
+:math:`V_{th} - V_{reset}` (soft) or to :math:`V_{reset}` (hard). Delta synapses add to the
+potential at the end of the step. Gerstner et al. 2014, Neuronal Dynamics, section 1.3;
+the order of operations is that of ``brainpy.state.LIF``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import brainstate
+import braintools
+import brainunit as u
+
+from etrax.module import Neuron
+
+from .integration import leaky_jacobian
+
+__all__ = ["LIF"]
+
+
+class LIF(Neuron):
+    """Leaky integrate-and-fire neuron with state ``V`` (mV).
+
+    Parameters
+    ----------
+    in_size : int or tuple of int
+        Shape of the population.
+    R : Quantity
+        Membrane resistance, scalar or one value per neuron (as all below).
+    tau : Quantity
+        Membrane time constant.
+    V_th, V_reset, V_rest : Quantity
+        Threshold, reset and resting potential.
+    V_initializer : callable
+        Initial potential.
+    spk_fun, spk_reset, detach_reset, name
+        See :class:`etrax.Neuron`.
+    """
+
+    def __init__(
+        self,
+        in_size,
+        R=1.0 * u.ohm,
+        tau=5.0 * u.ms,
+        V_th=1.0 * u.mV,
+        V_reset=0.0 * u.mV,
+        V_rest=0.0 * u.mV,
+        V_initializer: Callable = braintools.init.Constant(0.0 * u.mV),
+        spk_fun: Callable = braintools.surrogate.ReluGrad(),
+        spk_reset: str = "soft",
+        name: str | None = None,
+        *,
+        detach_reset: bool = False,
+    ):
+        super().__init__(in_size, spk_fun, spk_reset, name, detach_reset=detach_reset)
+        self.R = braintools.init.param(R, self.varshape)
+        self.tau = braintools.init.param(tau, self.varshape)
+        self.V_th = braintools.init.param(V_th, self.varshape)
+        self.V_reset = braintools.init.param(V_reset, self.varshape)
+        self.V_rest = braintools.init.param(V_rest, self.varshape)
+        self.V_initializer = V_initializer
+
+    def initial(self, batch_size: int | None = None) -> dict:
+        """See `Dynamics.initial`."""
+        return {"V": braintools.init.param(self.V_initializer, self.varshape, batch_size)}
+
+    def distance(self, V):
+        """Scaled distance from threshold."""
+        return (V - self.V_th) / (self.V_th - self.V_reset)
+
+    def get_spike(self, V=None):
+        """Spikes at potential ``V`` (the current one if not given), shape ``([batch,] *varshape)``."""
+        return self.spk_fun(self.distance(self.V.value if V is None else V))
+
+    def spike_jacobian(self, V) -> dict:
+        """See `Neuron.spike_jacobian`."""
+        return {("z", "V"): self.surrogate(self.distance(V)) / (self.V_th - self.V_reset)}
+
+    def transition(self, V, *, current, delta) -> dict:
+        """One exponential-Euler step of the equation above."""
+        V = self.reset(V, self.get_spike(V))
+        V = brainstate.nn.exp_euler_step(lambda v: (-v + self.V_rest + self.R * current(v)) / self.tau, V)
+        return {"V": V + delta}
+
+    def jacobian(self, V, *, current, delta) -> dict:
+        """Closed form of the diagonal; the reset contributes ``1 - (V_th - V_reset) dz/dV``."""
+        after = self.reset(V, self.get_spike(V)) if current.slope is not None else None
+        d = leaky_jacobian(after, current, R=self.R, tau=self.tau, V_rest=self.V_rest)
+        jump = self.reset_size(V)
+        keep = 1.0 if jump is None else 1.0 - jump * self.spike_jacobian(V)["z", "V"]
+        entries = {("V", source): value for source, value in d.items()}
+        return {**entries, ("V", "V"): d["V"] * keep, ("V", "delta"): 1.0}

@@ -1,0 +1,34 @@
+"""etrax: eligibility traces for spiking networks on JAX.
+
+Modules report their element-wise transition and the diagonal of its Jacobian; a learner
+composes them into traces and gradients that are accumulated forward in time.
+"""
+
+if __name__ != "etrax":
+    raise ImportError(
+        "this folder is the package `etrax`: install the project (`pip install -e .`) and write `import etrax`, not "
+        "`import plugin` from the checkout."
+    )
+
+from . import neurons, synapses
+from .baselines import BPTT
+from .check import JacobianCheck, check_jacobian
+from .learner import D_RTRL, EligibilityTrace, NoTrace, compile
+from .module import Current, Dynamics, Neuron, SynOut, Synapse
+
+__all__ = [
+    "BPTT",
+    "D_RTRL",
+    "Current",
+    "Dynamics",
+    "EligibilityTrace",
+    "JacobianCheck",
+    "Neuron",
+    "NoTrace",
+    "SynOut",
+    "Synapse",
+    "check_jacobian",
+    "compile",
+    "neurons",
+    "synapses",
+]

@@ -1,0 +1,329 @@
+"""The contract: what a neuron, a synapse and a synaptic output tell about themselves.
+
+A dynamical module has *states* (one ``brainstate.HiddenState`` each), a pure element-wise
+*transition* ``(h_{t-1}, drives) -> h_t`` and the *Jacobian diagonal* of that transition,
+as named entries ``(new state, source) -> derivative``. Sources are the old states and the
+drives. Everything else (traces, gradients) is composed from these by a learner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import brainstate
+import braintools
+import brainunit as u
+import jax
+
+from .jacobian import Entries, automatic
+from .recorder import active
+
+__all__ = ["Current", "Dynamics", "Neuron", "SynOut", "Synapse"]
+
+
+class Dynamics(brainstate.nn.Dynamics):
+    """A module with element-wise dynamics.
+
+    A subclass gives :meth:`initial` and :meth:`transition`, and :meth:`jacobian` where a
+    closed form is wanted.
+    """
+
+    @property
+    def hidden(self) -> dict[str, brainstate.HiddenState]:
+        """The states by name, in the order in which :meth:`initial` gives them."""
+        return {k: v for k, v in vars(self).items() if isinstance(v, brainstate.HiddenState)}
+
+    def initial(self, batch_size: int | None = None) -> dict[str, Any]:
+        """Initial value of every state, with unit, shape ``([batch,] *varshape)``."""
+        raise NotImplementedError(f"{type(self).__name__} must define `initial(batch_size)`: its states by name.")
+
+    def transition(self, **inputs) -> dict[str, Any]:
+        """Old states and drives by name, new states out; pure and element-wise."""
+        raise NotImplementedError(f"{type(self).__name__} must define `transition(...)`.")
+
+    def jacobian(self, **inputs) -> Entries:
+        """Entries ``(new state, source) -> derivative`` of :meth:`transition`, here by automatic differentiation."""
+        return automatic(lambda point: self.transition(**point), inputs)
+
+    def init_state(self, batch_size: int | None = None, **kwargs) -> None:
+        """Create the states, for a batch of independent copies if ``batch_size`` is given."""
+        for name, value in self.initial(batch_size).items():
+            setattr(self, name, brainstate.HiddenState(value))
+
+    def reset_state(self, batch_size: int | None = None, **kwargs) -> None:
+        """Give every state its initial value again."""
+        for name, value in self.initial(batch_size).items():
+            getattr(self, name).value = value
+
+    def check_states(self) -> None:
+        """Raise a RuntimeError unless the states exist."""
+        if not self.hidden:
+            raise RuntimeError(
+                f"{type(self).__name__} has no states yet: call `brainstate.nn.init_all_states(model, batch_size=...)` "
+                "(or `etrax.compile`) before its first step."
+            )
+
+    def step(self, **drives) -> dict[str, Any]:
+        """Advance the states by one transition and report it to a recorder that listens.
+
+        Returns the new states as the rest of the same population reads them: without the
+        zeros by which a recorder takes learning signals.
+        """
+        self.check_states()
+        old = {name: state.value for name, state in self.hidden.items()}
+        new = self.transition(**old, **drives)
+        recorder = active()
+        values = new if recorder is None else recorder.part(self, old, drives, new)
+        for name, state in self.hidden.items():
+            state.value = values[name]
+        return new
+
+
+class Current:
+    """Input current of a neuron as a function of its membrane potential.
+
+    Every output here is affine in the potential, ``I(v) = offset + slope * v``; ``slope`` is
+    None when no conductance-based output is among them, so that a purely current-driven
+    neuron keeps a constant Jacobian.
+
+    Parameters
+    ----------
+    external : ArrayLike
+        Current that comes from outside, e.g. ``0 mA``.
+    terms : list of (SynOut, ArrayLike)
+        Outputs with the conductances bound to them.
+    """
+
+    def __init__(self, external, terms: list):
+        self.external = external
+        self.terms = terms
+
+    def __call__(self, v):
+        total = self.external
+        for out, g in self.terms:
+            total = add(total, out.update(g, v), f"`out` {type(out).__name__}", "current already summed up")
+        return total
+
+    @property
+    def offset(self):
+        """The current at zero potential."""
+        total = self.external
+        for out, g in self.terms:
+            total = total + out.affine(g)[0]
+        return total
+
+    @property
+    def slope(self):
+        """``dI/dv``, or None where no output depends on the potential."""
+        slopes = [s for s in (out.affine(g)[1] for out, g in self.terms) if s is not None]
+        return sum(slopes[1:], slopes[0]) if slopes else None
+
+
+class _Affine:
+    """A current given by its offset and slope, for automatic differentiation with respect to both."""
+
+    def __init__(self, offset, slope):
+        self.offset, self.slope = offset, slope
+
+    def __call__(self, v):
+        return self.offset if self.slope is None else self.offset + self.slope * v
+
+
+class Neuron(Dynamics):
+    """Base class of neurons.
+
+    The first state is the one that a delta synapse moves (the membrane potential). A
+    subclass defines ``initial``, ``transition(V, ..., *, current, delta)`` where ``current``
+    is a :class:`Current` (call it with a potential) and ``delta`` a jump of the potential,
+    and ``get_spike(V, ...)``. Sources of Jacobian entries are the states, ``"current"`` (the
+    offset of the current), ``"slope"`` (its slope, if any) and ``"delta"``.
+
+    Parameters
+    ----------
+    in_size : int or tuple of int
+        Shape of the population.
+    spk_fun : callable
+        Heaviside step with a surrogate derivative, from ``braintools.surrogate``.
+    spk_reset : {'soft', 'hard'}
+        Subtract the threshold, or clamp to the reset potential, after a spike.
+    detach_reset : bool
+        Whether the surrogate derivative is kept out of the reset.
+    name : str, optional
+        Name of the module.
+    """
+
+    graph_invisible_attrs = ("receivers", "filters")
+
+    def __init__(
+        self,
+        in_size,
+        spk_fun: Callable | None = None,
+        spk_reset: str = "soft",
+        name: str | None = None,
+        *,
+        detach_reset: bool = False,
+    ):
+        super().__init__(in_size, name=name)
+        if spk_reset not in ("soft", "hard"):
+            raise ValueError(f"`spk_reset` must be 'soft' or 'hard', got {spk_reset!r}.")
+        self.spk_fun = braintools.surrogate.ReluGrad() if spk_fun is None else spk_fun
+        self.spk_reset = spk_reset
+        self.detach_reset = detach_reset
+        self.receivers: dict[str, tuple[SynOut, Synapse | None]] = {}
+        self.filters: list[Dynamics] = []
+        self._jumps: list[Any] = []
+
+    def get_spike(self, *states, **named) -> Any:
+        """Spikes (0. or 1., surrogate derivative) of the given or the current states."""
+        raise NotImplementedError(f"{type(self).__name__} must define `get_spike(...)`.")
+
+    def surrogate(self, x) -> Any:
+        """Derivative of the spike function at the scaled distance ``x`` from threshold."""
+        return jax.jvp(self.spk_fun, (x,), (u.math.ones_like(x),))[1]
+
+    def spike_jacobian(self, **states) -> Entries:
+        """Entries ``("z", state) -> dz/dstate`` of the emitted spike."""
+        return automatic(lambda point: {"z": self.get_spike(**point)}, states)
+
+    def jacobian(self, *, current, delta, **states) -> Entries:
+        """Entries of :meth:`transition` by automatic differentiation."""
+
+        def transition(point):
+            point = dict(point)
+            affine = _Affine(point.pop("current"), point.pop("slope", None))
+            return self.transition(**point, current=affine)
+
+        return automatic(transition, dict(states, current=current.offset, slope=current.slope, delta=delta))
+
+    def reset(self, V, spike):
+        """Potential after the reset that ``spike`` causes."""
+        V_th = self.V_th if self.spk_reset == "soft" else jax.lax.stop_gradient(V)
+        if self.detach_reset:
+            spike = jax.lax.stop_gradient(spike)
+        return V - (V_th - self.V_reset) * spike
+
+    def reset_size(self, V):
+        """By how much a spike lowers the potential, as far as the gradient sees it."""
+        if self.detach_reset:
+            return None
+        return (self.V_th if self.spk_reset == "soft" else V) - self.V_reset
+
+    def receive_jump(self, y) -> None:
+        """Take a jump of the potential for the coming step."""
+        unit = u.get_unit(next(iter(self.hidden.values())).value)
+        self._jumps.append(_checked(y, unit, "the output of `comm`", f"the potential of {type(self).__name__}"))
+
+    def update(self, x=0.0 * u.mA):
+        """One step; ``x`` is an external current. Returns the spikes of the new state, shape ``([batch,] *varshape)``."""
+        terms = [(out, out.take_cond()) for out, _ in self.receivers.values()]
+        self.check_states()
+        delta = u.maybe_decimal(u.Quantity(0.0, unit=u.get_unit(next(iter(self.hidden.values())).value)))
+        jumps, self._jumps = self._jumps, []
+        for jump in jumps:
+            delta = delta + jump
+        self.step(current=Current(x, terms), delta=delta)
+        spikes = self.get_spike()
+        recorder = active()
+        if recorder is not None:
+            recorder.spikes[id(self)] = spikes
+        return spikes
+
+
+class Synapse(Dynamics):
+    """Base class of synapses aligned with the neurons that they feed.
+
+    A subclass defines ``initial`` and ``transition(g, ..., *, y)`` where ``y`` is the weighted
+    presynaptic input; the state ``g`` is what the output reads.
+    """
+
+    def __init__(self, in_size, name: str | None = None):
+        super().__init__(in_size, name=name)
+        self._inputs: list[Any] = []
+
+    def receive(self, y) -> None:
+        """Take weighted input for the coming step."""
+        self._inputs.append(y)
+
+    def advance(self, x=None):
+        """One step on what was received (and ``x``); returns ``g`` as its population reads it."""
+        inputs, self._inputs = self._inputs, []
+        if x is not None:
+            inputs.append(x)
+        self.check_states()
+        unit = u.get_unit(next(iter(self.hidden.values())).value)
+        y = u.maybe_decimal(u.Quantity(0.0, unit=unit))
+        for value in inputs:
+            y = y + _checked(value, unit, "the output of `comm`", f"`syn` {type(self).__name__}")
+        return self.step(y=y)["g"]
+
+    def update(self, x=None):
+        """One step; returns the conductance ``g``, shape ``([batch,] *varshape)``."""
+        self.advance(x)
+        return self.hidden["g"].value
+
+
+class SynOut(brainstate.nn.Module):
+    """Base class of synaptic outputs: conductance and potential give a current.
+
+    A subclass defines ``affine(g) -> (offset, slope)`` of the current ``offset + slope * v``
+    (slope None if it does not depend on the potential) and ``jacobian()``, the entries
+    ``("current", "g")`` and ``("slope", "g")``.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._conductance = None
+
+    def bind_cond(self, conductance) -> None:
+        """Give the conductance of this step."""
+        self._conductance = conductance
+
+    def take_cond(self):
+        """The conductance of this step; it can be taken once."""
+        g, self._conductance = self._conductance, None
+        if g is None:
+            raise RuntimeError(
+                f"{type(self).__name__} has no conductance for this step: call its projection before the neuron that it feeds."
+            )
+        return g
+
+    def update(self, conductance, potential):
+        """The current for a conductance and a membrane potential."""
+        raise NotImplementedError(f"{type(self).__name__} must define `update(conductance, potential)`.")
+
+    def affine(self, g) -> tuple[Any, Any]:
+        """Offset and slope of the current as a function of the potential."""
+        raise NotImplementedError(f"{type(self).__name__} must define `affine(g)`.")
+
+    def jacobian(self) -> Entries:
+        """Derivatives of offset and slope with respect to the conductance."""
+        return automatic(
+            lambda point: {k: v for k, v in zip(("current", "slope"), self.affine(point["g"])) if v is not None},
+            {"g": 1.0},
+        )
+
+
+def _checked(value, unit: u.Unit, what: str, where: str):
+    """``value`` if it has the dimension of ``unit``; a ValueError that names both and the fix otherwise."""
+    got = u.get_unit(value)
+    if not got.has_same_dim(unit):
+        raise ValueError(
+            f"{what} is in {_text(got)} but {where} takes {_text(unit)}: give the weights (and bias) of `comm` "
+            f"the unit {_text(unit)}, e.g. `w_init=braintools.init.KaimingNormal(unit=...)`, or no bias with `b_init=None`."
+        )
+    return value
+
+
+def add(a, b, what: str, where: str):
+    """``a + b``; a ValueError names the units where they do not fit."""
+    if not u.get_unit(a).has_same_dim(u.get_unit(b)):
+        raise ValueError(
+            f"{what} gives {_text(u.get_unit(b))} but the {where} is in {_text(u.get_unit(a))}: check the unit of the "
+            "weights, `CUBA(scale=...)`, `COBA(E=...)` and of the external current."
+        )
+    return a + b
+
+
+def _text(unit: u.Unit) -> str:
+    return "no unit" if unit.is_unitless else str(unit)

@@ -1,0 +1,110 @@
+"""The seam between modules and learner: modules report one step, a recorder listens.
+
+Outside a recorder the modules are ordinary brainstate modules. Inside one, every part
+(neuron, synapse, filter) reports its old state, its drives and its Jacobian entries, and
+every projection reports what it sends where. The recorder may answer with two things:
+the output of a projection, when it is already known, and a zero that is added to each new
+state, so that the derivative of a loss with respect to that state can be taken.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import brainunit as u
+import jax
+
+__all__ = ["Recorder", "active", "recording"]
+
+_stack: list[Recorder] = []
+_CALLS = (
+    "`step_fn` called the learner {} times in one step: call `learner(x)` (not the model) exactly once, so that the trace "
+    "advances once."
+)
+
+
+def active() -> Recorder | None:
+    """The recorder that listens now, or None."""
+    return _stack[-1] if _stack else None
+
+
+@contextmanager
+def recording(recorder: Recorder):
+    """Let ``recorder`` listen to every module called inside the block."""
+    _stack.append(recorder)
+    try:
+        yield recorder
+    finally:
+        _stack.pop()
+
+
+@dataclass
+class Recorder:
+    """What happened in one step.
+
+    Parameters
+    ----------
+    jacobian : bool
+        Whether parts report their Jacobian entries.
+    zeros : dict, optional
+        ``id(state) -> array`` added to the mantissa of that new state.
+    send : callable, optional
+        ``(projection, x) -> y``, replaces the evaluation of the projection's layer.
+    """
+
+    jacobian: bool = False
+    zeros: dict[int, jax.Array] = field(default_factory=dict)
+    send: Any = None
+    calls: int = 0
+    x: dict[int, Any] = field(default_factory=dict)
+    y: dict[int, Any] = field(default_factory=dict)
+    entries: dict[int, dict] = field(default_factory=dict)
+    new: dict[int, dict] = field(default_factory=dict)
+    spikes: dict[int, Any] = field(default_factory=dict)
+
+    def call(self) -> None:
+        """Count a call of the learner; there is one per step."""
+        self.calls += 1
+        if self.calls > 1:
+            raise ValueError(_CALLS.format(self.calls))
+
+    def close(self) -> None:
+        """Check that the learner was called."""
+        if self.calls != 1:
+            raise ValueError(_CALLS.format(self.calls))
+
+    def part(self, module, old: dict, drives: dict, new: dict) -> dict:
+        """Note one part's step; return its new states with the zeros added."""
+        if id(module) in self.new:
+            raise RuntimeError(
+                f"{type(module).__name__} `{module.name or ''}` was stepped twice in one step of the model; "
+                "call each neuron and each projection once per step."
+            )
+        self.new[id(module)] = new
+        if self.jacobian:
+            self.entries[id(module)] = module.jacobian(**old, **drives)
+        return {name: self._shifted(module.hidden[name], value) for name, value in new.items()}
+
+    def _shifted(self, state, value):
+        zero = self.zeros.get(id(state))
+        if zero is None:
+            return value
+        return value + u.maybe_decimal(u.Quantity(zero.reshape(u.math.shape(value)), unit=u.get_unit(value)))
+
+    def projection(self, module, x):
+        """Note what enters a projection; return what leaves its layer."""
+        self.x[id(module)] = jax.lax.stop_gradient(x)
+        y = module.comm(x) if self.send is None else self.send(module, x)
+        self.y[id(module)] = y
+        return y
+
+    def emission(self, neuron, x):
+        """The spikes of ``neuron`` in this step without the zeros, for a filter inside its population."""
+        if self.spikes.get(id(neuron)) is not x:
+            raise ValueError(
+                "a readout with `pre=` filters the spikes of that neuron as part of its population: call it with "
+                "exactly the value that `pre(...)` returned in this step, or leave `pre` out."
+            )
+        return neuron.get_spike(**self.new[id(neuron)])

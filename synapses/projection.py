@@ -1,0 +1,148 @@
+"""Projections: where trainable weights meet a population.
+
+``comm`` (any layer) weighs what enters; the result drives a synapse aligned with the
+postsynaptic neurons (`AlignPostProj`) or moves their potential directly (`DeltaProj`).
+"""
+
+from __future__ import annotations
+
+import brainstate
+import brainunit as u
+from brainstate.mixin import ParamDescriber
+
+from etrax.module import Neuron, SynOut, Synapse
+from etrax.recorder import active
+
+__all__ = ["AlignPostProj", "DeltaProj", "Projection"]
+
+
+class Projection(brainstate.nn.Module):
+    """Base class of projections.
+
+    Parameters
+    ----------
+    *modules : callable or State
+        What is applied, in turn, to the arguments of a call before ``comm``, e.g. ``pre.prefetch('V')``.
+    comm : callable
+        The layer that holds the weights.
+    post : etrax.Neuron
+        The neurons that receive.
+    label : str, optional
+        Sets apart synapses that would otherwise be shared.
+    """
+
+    graph_invisible_attrs = ("modules", "post")
+
+    def __init__(self, *modules, comm, post, label: str | None = None):
+        super().__init__(name=brainstate.util.get_unique_name(type(self).__name__))
+        for module in modules:
+            if not callable(module) and not isinstance(module, brainstate.State):
+                raise TypeError(f"`modules` must be callables or States, got {module!r}.")
+        if not callable(comm):
+            raise TypeError(f"`comm` must be a layer (a callable), got {comm!r}.")
+        if not isinstance(post, Neuron):
+            raise TypeError(f"`post` must be an etrax.Neuron, got {type(post).__name__}: {post!r}.")
+        self.modules = modules
+        self.comm = comm
+        self.post = post
+        self.label = label
+
+    def communicate(self, *args):
+        """What the layer makes of the arguments; reported to a recorder that listens."""
+        for module in self.modules:
+            args = (module.value if isinstance(module, brainstate.State) else module(*args),)
+        if len(args) != 1:
+            raise TypeError(f"a {type(self).__name__} takes one input for `comm`, got {len(args)}.")
+        recorder = active()
+        try:
+            return self.comm(args[0]) if recorder is None else recorder.projection(self, args[0])
+        except (u.UnitMismatchError, u.DimensionMismatchError) as error:
+            raise ValueError(
+                f"`comm` of {self.name} mixes units ({' '.join(str(error).split())}): give weights and bias the same unit, e.g. "
+                "`b_init=braintools.init.ZeroInit(unit=u.mS)` beside `w_init=...(unit=u.mS)`, or `b_init=None`."
+            ) from error
+
+
+class AlignPostProj(Projection):
+    """Layer, synapse and output onto a population; the synapse lives with the postsynaptic neurons.
+
+    Parameters
+    ----------
+    *modules, comm, post, label
+        See :class:`Projection`.
+    syn : Synapse or description of one
+        An instance is this projection's own. A description (``Expon.desc(n, tau=...)``) is shared by all
+        projections onto ``post`` that give the same one, and steps when ``post`` is called.
+    out : SynOut or description of one
+        How conductance becomes current; a description exactly if ``syn`` is one.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of the wrong kind, naming it.
+    ValueError
+        If the synapse's shape is not that of ``post``.
+    """
+
+    def __init__(self, *modules, comm, syn, out, post, label: str | None = None):
+        super().__init__(*modules, comm=comm, post=post, label=label)
+        self.merging = isinstance(syn, ParamDescriber)
+        if isinstance(out, ParamDescriber) != self.merging:
+            raise TypeError("`syn` and `out` must both be instances or both descriptions (`.desc(...)`).")
+        if self.merging:
+            syn, out = _shared(syn, out, post, label)
+        if not isinstance(syn, Synapse):
+            raise TypeError(f"`syn` must be an etrax.Synapse or its description, got {syn!r}.")
+        if not isinstance(out, SynOut):
+            raise TypeError(f"`out` must be an etrax.SynOut or its description, got {out!r}.")
+        if syn.varshape != post.varshape:
+            raise ValueError(f"`syn` has shape {syn.varshape} but `post` has {post.varshape}: a synapse has the shape of `post`.")
+        if not self.merging:
+            post.receivers[self.name] = (out, syn)
+        self.syn = syn
+        self.out = out
+
+    def update(self, *args) -> None:
+        """Weigh the input and drive the synapse."""
+        self.syn.receive(self.communicate(*args))
+        if not self.merging:
+            self.out.bind_cond(self.syn.advance())
+
+
+class _Aligned(brainstate.nn.Module):
+    """A shared synapse and its output; steps before its neuron does."""
+
+    def __init__(self, syn: Synapse, out: SynOut):
+        super().__init__()
+        self.syn, self.out = syn, out
+
+    def update(self) -> None:
+        self.out.bind_cond(self.syn.advance())
+
+
+def _shared(syn: ParamDescriber, out: ParamDescriber, post: Neuron, label: str | None) -> tuple[Synapse, SynOut]:
+    """The synapse and output of ``post`` that these descriptions stand for, made at first use."""
+    key = f"{label or ''}{syn.identifier} // {out.identifier}"
+    if not post.has_before_update(key):
+        made = _Aligned(syn(), out())
+        post.add_before_update(key, made)
+        post.receivers[key] = (made.out, made.syn)
+    made = post.get_before_update(key)
+    return made.syn, made.out
+
+
+class DeltaProj(Projection):
+    """Layer whose output (in the unit of the potential) jumps the potential of ``post`` within the step.
+
+    Parameters
+    ----------
+    *prefetch, comm, post, label
+        See :class:`Projection`.
+    """
+
+    def __init__(self, *prefetch, comm, post, label: str | None = None):
+        super().__init__(*prefetch, comm=comm, post=post, label=label)
+
+    def update(self, *args) -> None:
+        """Weigh the input and hand it to the neurons."""
+        self.post.receive_jump(self.communicate(*args))
