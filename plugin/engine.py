@@ -1,0 +1,235 @@
+"""One chunk of time: the parallel form of D-RTRL.
+
+1. scan the dynamics alone and keep the states and what the projections sent (`_simulate`);
+2. look at all steps of the chunk at once, from the stored states: Jacobian entries, inputs,
+   and the learning signals, one derivative of the summed loss (`_observe`);
+3. scan back through time, element-wise, for the adjoint ``a_t = L_t + D_{t+1}^T a_{t+1}`` and
+   the suffix products ``M_t = D_K ... D_{t+1}`` (`_adjoint`);
+4. gradients and the new trace are one matrix product each (`carry.Trace`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import brainunit as u
+import jax
+import jax.numpy as jnp
+
+from .carry import Trace
+from .graph import Graph
+from .jacobian import Kind, marked, matmul, transpose_apply
+from .pure import Pure
+from .recorder import Recorder, recording
+
+__all__ = ["Engine"]
+
+
+class Engine:
+    """Gradients and traces over chunks, for one step function.
+
+    Parameters
+    ----------
+    graph : Graph
+        What is known of the model.
+    traces : dict
+        ``connection name -> Trace``.
+    step : callable
+        ``(*slices) -> (loss or None, aux)``; runs the model once.
+    weights : list of int
+        Numbers of the parameters to differentiate.
+    slices : tuple
+        One step's arguments (shapes are enough).
+
+    Raises
+    ------
+    ValueError
+        If the loss is not a scalar, or if it depends on no path from a parameter in ``weights``.
+    """
+
+    def __init__(self, graph: Graph, traces: dict[str, Trace], step: Callable, weights: list[int], slices: tuple):
+        self.graph = graph
+        self.traces = traces
+        self.step = step
+        self.weights = weights
+        self._simulated = Pure(self._simulate, graph.states)
+        self._observed = Pure(self._observe, graph.states)
+        used, self.written = self._simulated.trace(*slices)
+        self.zeros = {
+            h.name: jnp.zeros((p.rows, p.size), jnp.result_type(u.get_mantissa(h.state.value)))
+            for p in graph.populations
+            for h in p.hidden
+        }
+        _, y = jax.eval_shape(self._simulated, graph.states.read(used), *slices)
+        blank = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), y)
+        more, _ = self._observed.trace(self.zeros, blank, *slices)
+        self.used = sorted({*used, *more, *weights})
+        self._find_signals(blank, slices)
+
+    # -- one step ------------------------------------------------------------------------
+
+    def _simulate(self, *slices):
+        recorder = Recorder()
+        with recording(recorder):
+            self.step(*slices)
+        return {self.graph.connections[key].name: y for key, y in recorder.y.items()}
+
+    def _observe(self, zeros, handed, *slices):
+        shifts = {id(h.state): zeros[h.name] for h in self.graph.hidden if h.name in zeros}
+        recorder = Recorder(jacobian=True, zeros=shifts, send=self.graph.send(handed))
+        with recording(recorder):
+            loss, aux = self.step(*slices)
+        if loss is not None:
+            loss = u.get_mantissa(loss)
+            if jnp.ndim(loss) != 0:
+                raise ValueError(
+                    f"`step_fn` must return a scalar loss for one step, got shape {jnp.shape(loss)}: reduce over batch and "
+                    "outputs inside it, e.g. with `.mean()`."
+                )
+        D, f = self.graph.compose(recorder)
+        constant, varying = {"D": {}, "f": {}}, {"D": {}, "f": {}}
+        for what, block in (("D", D), ("f", f)):
+            for key, value in block.items():
+                kind = getattr(self.graph.structures[key[0]], what).get(key[1:])
+                if kind is None:
+                    continue
+                population = self.graph.populations[key[0]]
+                (varying if kind is Kind.VARYING else constant)[what][key] = population.canonical(value, kind)
+        x = {self.graph.connections[key].name: value for key, value in recorder.x.items()}
+        return {"loss": loss, "aux": aux, "varying": varying, "constant": constant, "x": x}
+
+    _axes = {"loss": 0, "aux": 0, "varying": 0, "constant": None, "x": 0}
+
+    def _find_signals(self, blank, slices) -> None:
+        """Which states carry a learning signal, by dependency; every weight must get one of these or a path of its own."""
+        seen: set = set()
+        values = self.graph.states.read(self.used)
+
+        def probe(zeros, own):
+            out = self._observed({**values, **own}, zeros, blank, *slices)[1]
+            return marked(out["loss"], key, seen)
+
+        def lift(tree):
+            return jax.tree.map(lambda a: jnp.asarray(a)[None], tree)
+
+        self.signals: set = set()
+        if jax.eval_shape(lambda: self._observed(values, self.zeros, blank, *slices)[1]["loss"]) is None:
+            return
+        for path, zero in self.zeros.items():
+            key = path
+            jax.eval_shape(jax.vmap(lambda z, path=path: probe({**self.zeros, path: z}, {})), lift(zero))
+        self.signals = set(seen)
+        for i in self.weights:
+            state = self.graph.states.all[i]
+            if any(self._is_signalled(c) for c in self.graph.connections.values() if state in c.params.values()):
+                continue
+            key = ("weight", i)
+            jax.eval_shape(jax.vmap(lambda v, i=i: probe(self.zeros, {i: v})), lift(values[i]))
+            if key not in seen:
+                name = ".".join(map(str, self.graph.paths.get(id(state), (f"state {i}",))))
+                raise ValueError(
+                    f"no path leads from the parameter {name} to the loss within one step, so its online gradient is always "
+                    "zero: let the loss (or a layer above, in the same step) read what it feeds, or leave it out with "
+                    "`weights=`."
+                )
+
+    def _is_signalled(self, connection) -> bool:
+        trace = self.traces[connection.name]
+        structure = self.graph.structures[connection.population]
+        return any((s, k) in structure.suffix for s in self.signals for k in trace.kinds)
+
+    # -- one chunk -----------------------------------------------------------------------
+
+    def chunk(self, values, eps, slices, mask) -> tuple[dict, dict, dict, Any, Any]:
+        """Run ``K`` steps; all leaves of ``slices`` and ``mask`` have a leading time axis of length ``K``.
+
+        Returns
+        -------
+        tuple
+            Values of the written states, the trace, gradients ``{number: value}``, losses ``(K,)``, aux.
+        """
+        fixed = {i: v for i, v in values.items() if i not in self.written}
+        start = {i: values[i] for i in self.written}
+
+        def forward(now, at):
+            new, y = self._simulated({**fixed, **now}, *at)
+            new = jax.tree.map(lambda a, b: jnp.asarray(b, jnp.asarray(a).dtype), now, {**now, **new})
+            return new, (now, y)
+
+        last, (before, handed) = jax.lax.scan(forward, start, slices)
+        weights = {i: values[i] for i in self.weights}
+        K = jax.tree.leaves(slices)[0].shape[0]
+        zeros = {s: jnp.zeros((K, *z.shape), z.dtype) for s, z in self.zeros.items() if s in self.signals}
+        look = self._observed.vmap(set(self.written), in_axes=0, out_axes=self._axes)
+
+        def total(zeros, weights):
+            out = look({**fixed, **before, **weights}, zeros, handed, *slices)
+            loss = out.pop("loss")
+            return (0.0 if loss is None else jnp.sum(mask * loss)), (loss, out)
+
+        if self.signals or self.weights:
+            (signals, grads), (loss, out) = jax.grad(total, argnums=(0, 1), has_aux=True)(zeros, weights)
+        else:
+            signals, grads = {}, {}
+            _, (loss, out) = total(zeros, weights)
+        new_eps = dict(eps)
+        for i in range(len(self.graph.populations)):
+            self._train(i, signals, out, values, eps, new_eps, grads)
+        return last, new_eps, grads, loss, out["aux"]
+
+    def _train(self, index, signals, out, values, eps, new_eps, grads) -> None:
+        """Add what one population's traces give to ``grads``, and advance them."""
+        connections = [c for c in self.graph.connections.values() if c.population == index]
+        if not connections:
+            return
+        ct, F, back, M0 = self._adjoint(index, signals, out)
+        for connection in connections:
+            trace = self.traces[connection.name]
+            x = out["x"][connection.name]
+            if signals and any(self.graph.states.index(s) in grads for s in connection.params.values()):
+                for part in (trace.gradient(values, x, ct[connection.drive]), trace.carried(values, eps[connection.name], back)):
+                    for i, g in part.items():
+                        if i in grads:
+                            grads[i] = jax.tree.map(jnp.add, grads[i], g)
+            new_eps[connection.name] = trace.advance(eps[connection.name], M0, F[connection.drive], trace.inputs(x))
+
+    def _adjoint(self, index, signals, out):
+        """Scan back: cotangents of the drives, propagated drives ``M_t f_t``, and both products at the chunk's start."""
+        population, structure = self.graph.populations[index], self.graph.structures[index]
+
+        def own(block, what):
+            return {key[1:]: v for key, v in block[what].items() if key[0] == index}
+
+        D0, f0 = own(out["constant"], "D"), own(out["constant"], "f")
+        D1, f1 = own(out["varying"], "D"), own(out["varying"], "f")
+        L = {h.name: signals[h.name] for h in population.hidden if h.name in signals}
+        drives = {c.drive for c in self.graph.connections.values() if c.population == index}
+        full = (population.rows, population.size)
+        dtype = self.zeros[population.hidden[0].name].dtype
+        shapes = {Kind.UNIFORM: (), Kind.PER_NEURON: full[1:], Kind.VARYING: full}
+
+        def fit(value, kind):
+            return jnp.broadcast_to(jnp.asarray(value, dtype), shapes[kind])
+
+        def backward(carry, at):
+            back, M = carry
+            L, D1, f1 = at
+            D, f = {**D0, **D1}, {**f0, **f1}
+            a = {s: b + L[s] if s in L else b for s, b in back.items()}
+            ct = {d: sum(v * a[s] for (s, d2), v in f.items() if d2 == d) for d in drives}
+            ct = {d: fit(v, Kind.VARYING) for d, v in ct.items()}
+            F = {}
+            for d in drives:
+                column = matmul(M, {key: v for key, v in f.items() if key[1] == d})
+                F[d] = {s: fit(column[s, d], kind) for s, kind in structure.trace[d].items()}
+            back = {**{s: jnp.zeros(full, dtype) for s in back}, **transpose_apply(D, a)}
+            M = matmul(M, D)
+            M = {key: fit(M.get(key, 0.0), kind) for key, kind in structure.suffix.items()}
+            return ({s: fit(v, Kind.VARYING) for s, v in back.items()}, M), (ct, F)
+
+        back = {h.name: jnp.zeros(full, dtype) for h in population.hidden}
+        identity = {(i, j): fit(1.0 if i == j else 0.0, kind) for (i, j), kind in structure.suffix.items()}
+        K = jax.tree.leaves(out["x"])[0].shape[0]
+        (back, M0), (ct, F) = jax.lax.scan(backward, (back, identity), (L, D1, f1), length=K, reverse=True)
+        return ct, F, back, M0

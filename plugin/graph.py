@@ -1,0 +1,280 @@
+"""What a learner knows of a model: its populations, its connections, the kinds of its Jacobian entries.
+
+Everything is found by running one step of the model under a recorder; kinds are found by
+dependency (does an entry change when states or inputs change?), never by looking at values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import brainstate
+import brainunit as u
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .jacobian import Kind, marked
+from .module import Neuron
+from .population import Hidden, Path, Population
+from .pure import Pure, States
+from .recorder import Recorder, recording
+
+__all__ = ["Connection", "Graph", "Structure"]
+
+
+@dataclass
+class Connection:
+    """One projection as the learner sees it."""
+
+    path: Path
+    projection: Any
+    population: int
+    drive: str
+    comm: Pure
+    params: dict[Path, brainstate.ParamState]
+    scale: float
+    x: Any
+    y: Any
+    feedforward: bool = False
+
+    @property
+    def name(self) -> str:
+        return ".".join(map(str, self.path))
+
+
+@dataclass
+class Structure:
+    """Kinds of the entries of one population's Jacobian, and what follows from them.
+
+    ``trace[drive][state]`` is the kind of the eligibility trace of the parameters behind a
+    drive: uniform means that it does not depend on the postsynaptic neuron. ``suffix`` holds
+    the kinds of a product of many ``D``.
+    """
+
+    D: dict[tuple[str, str], Kind]
+    f: dict[tuple[str, str], Kind]
+    states: list[str]
+    suffix: dict[tuple[str, str], Kind] = field(init=False)
+    trace: dict[str, dict[str, Kind]] = field(init=False)
+
+    def __post_init__(self):
+        suffix = {(s, s): Kind.UNIFORM for s in self.states}
+        while True:
+            grown = dict(suffix)
+            for (i, k), left in suffix.items():
+                for (k2, j), right in self.D.items():
+                    if k == k2:
+                        grown[i, j] = max(grown.get((i, j), Kind.ZERO), left, right)
+            if grown == suffix:
+                break
+            suffix = grown
+        self.suffix = suffix
+        self.trace = {}
+        for drive in {d for _, d in self.f}:
+            kinds: dict[str, Kind] = {}
+            for (i, k), left in suffix.items():
+                if (k, drive) in self.f:
+                    kinds[i] = max(kinds.get(i, Kind.ZERO), left, self.f[k, drive])
+            self.trace[drive] = kinds
+
+
+class Graph:
+    """Populations and connections of a model, found by one recorded step.
+
+    Parameters
+    ----------
+    model : brainstate.nn.Module
+        Its states exist already.
+    *args
+        An example input of one step.
+    diagonal : bool
+        Whether ``D`` is kept; without it a trace holds the newest step only.
+
+    Raises
+    ------
+    ValueError
+        If there is no population, if a projection's neurons are not part of the model, or if a
+        parameter reaches neither a state nor an output.
+    """
+
+    def __init__(self, model: brainstate.nn.Module, *args, diagonal: bool = True):
+        self.model = model
+        self.diagonal = diagonal
+        found = model.states()
+        self.paths: dict[int, Path] = {id(state): path for path, state in found.items()}
+        self.states = States(found.values())
+        self.params = {path: state for path, state in found.items() if isinstance(state, brainstate.ParamState)}
+        nodes = model.nodes()
+        neurons = [node for node in nodes.values() if isinstance(node, Neuron)]
+        if not neurons:
+            raise ValueError(
+                "the model has no etrax neurons, so there is nothing to trace: build it from `etrax.neurons` and "
+                "`etrax.synapses`, and keep every module as an attribute of the model."
+            )
+        self.populations = [Population(neuron, self.paths) for neuron in neurons]
+        self._index = {id(p.neuron): i for i, p in enumerate(self.populations)}
+        self.connections: dict[int, Connection] = {}
+        self._node_paths = {id(node): path for path, node in nodes.items()}
+        self.step = Pure(self._probe, self.states)
+        used, self.written = self.step.trace(*args)
+        self._outline = jax.eval_shape(self.step, self.states.read(used), *args)
+        self.structures = self._classify(used, args)
+        self._check_parameters(used, args)
+
+    @property
+    def hidden(self) -> list[Hidden]:
+        """All states that can carry a trace."""
+        return [h for p in self.populations for h in p.hidden]
+
+    @property
+    def covered(self) -> set[int]:
+        """``id`` of the parameters that some connection trains through the trace."""
+        return {id(s) for c in self.connections.values() for s in c.params.values()}
+
+    def send(self, handed: dict[str, Any] | None = None) -> Callable:
+        """How a recorder lets projections communicate: parameters held constant, inputs not.
+
+        With ``handed``, outputs that are already known take the place of the layer's evaluation;
+        derivatives with respect to the input are still those of the layer.
+        """
+
+        def communicate(projection, x):
+            connection = self._connect(projection, x)
+            used, _ = connection.comm.trace(x)
+            values = jax.tree.map(_constant, self.states.read(used))
+            if handed is not None and connection.name in handed:
+                return _handed_over(connection.comm, values, x, handed[connection.name])
+            new, y = connection.comm(values, x)
+            self.states.write(new)
+            return y
+
+        return communicate
+
+    def _connect(self, projection, x) -> Connection:
+        """The connection of a projection, made when the projection is first met."""
+        if id(projection) not in self.connections:
+            path = self._node_paths.get(id(projection))
+            index = self._index.get(id(projection.post))
+            if path is None or index is None:
+                raise ValueError(
+                    f"{projection.name} or its `post` is not an attribute of the model: assign both to attributes, so "
+                    "that their states belong to it."
+                )
+            population = self.populations[index]
+            comm = Pure(projection.comm, self.states)
+            used, _ = comm.trace(x)
+            covered = [self.states.all[i] for i in used if isinstance(self.states.all[i], brainstate.ParamState)]
+            params = {self.paths[id(s)]: s for s in covered if id(s) in self.paths}
+            y = jax.eval_shape(lambda v, x: comm(v, x)[1], self.states.read(used), x)
+            drive = population.drive(projection)
+            target = projection.post if drive == "delta" else projection.syn
+            _, unit = population.first(target)
+            scale = float(u.Quantity(1.0, unit=u.get_unit(y)).to_decimal(unit)) if u.get_unit(y).has_same_dim(unit) else 1.0
+            shape = jax.eval_shape(lambda a: a, x)
+            self.connections[id(projection)] = Connection(path, projection, index, drive, comm, params, scale, shape, y)
+        return self.connections[id(projection)]
+
+    def compose(self, recorder: Recorder) -> tuple[dict, dict]:
+        """``D`` and ``f`` of every population, keyed by (population, row, column)."""
+        D, f = {}, {}
+        for i, population in enumerate(self.populations):
+            d, g = population.compose(recorder)
+            D.update({(i, *key): value for key, value in d.items()})
+            f.update({(i, *key): value for key, value in g.items()})
+        return D, f
+
+    def _probe(self, *args):
+        recorder = Recorder(jacobian=True, send=self.send())
+        with recording(recorder):
+            out = self.model(*args)
+        D, f = self.compose(recorder)
+        x = {self.connections[key].name: value for key, value in recorder.x.items()}
+        return {"out": out, "D": D, "f": f, "x": x}
+
+    def _dependent(self, used: list[int], args: tuple, mapped: set[int], map_args: bool) -> set:
+        """Which outputs and new states of a step depend on the values in ``mapped`` (and on the input)."""
+        seen: set = set()
+
+        def lift(value):
+            return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], value)
+
+        def run(values, *inputs):
+            new, out = self.step(values, *inputs)
+            flat = {(kind, key): v for kind in ("D", "f", "x") for key, v in out[kind].items()}
+            flat |= {("out", i): leaf for i, leaf in enumerate(jax.tree.leaves(out["out"]))}
+            flat |= {("state", i): v for i, v in new.items()}
+            return [marked(jnp.asarray(leaf), key, seen) for key, v in flat.items() for leaf in jax.tree.leaves(v)]
+
+        values = self.states.read(used)
+        axes = {i: 0 if i in mapped else None for i in values}
+        values = {i: lift(v) if i in mapped else v for i, v in values.items()}
+        inputs = lift(args) if map_args else args
+        jax.eval_shape(jax.vmap(run, in_axes=(axes, *(0 if map_args else None for _ in args))), values, *inputs)
+        return seen
+
+    def _classify(self, used: list[int], args: tuple) -> list[Structure]:
+        written = set(self.written)
+        seen = self._dependent(used, args, written, map_args=True)
+        _, outline = self._outline
+
+        def kind(what, key):
+            if (what, key) in seen:
+                return Kind.VARYING
+            return Kind.UNIFORM if np.prod(outline[what][key].shape) == 1 else Kind.PER_NEURON
+
+        structures = []
+        for i, population in enumerate(self.populations):
+            D = {key[1:]: kind("D", key) for key in outline["D"] if key[0] == i and self.diagonal}
+            f = {key[1:]: kind("f", key) for key in outline["f"] if key[0] == i}
+            structures.append(Structure(D, f, [h.name for h in population.hidden]))
+        bound = self._dependent(used, args, written, map_args=False)
+        for connection in self.connections.values():
+            connection.feedforward = ("x", connection.name) not in bound
+        return structures
+
+    def _check_parameters(self, used: list[int], args: tuple) -> None:
+        for path, state in self.params.items():
+            if id(state) in self.covered:
+                continue
+            reached: set = set()
+            if self.states.index(state) in used:
+                seen = self._dependent(used, args, {self.states.index(state)}, map_args=False)
+                reached = {key for key in seen if key[0] in ("out", "state")}
+            if not reached:
+                raise ValueError(
+                    f"the parameter {'.'.join(map(str, path))} reaches neither a state nor an output of the model, so it "
+                    "would never get a gradient: use it in `update`, or make it a plain array if it is not to be trained."
+                )
+
+
+def _constant(leaf):
+    return jax.lax.stop_gradient(leaf)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _handed_over(comm: Pure, values, x, y):
+    """``y``, known to be ``comm(x)``, with the derivative of ``comm`` with respect to ``x``."""
+    return y
+
+
+def _handed_over_fwd(comm, values, x, y):
+    return y, (values, x, y)
+
+
+def _handed_over_bwd(comm, residuals, cotangent):
+    values, x, y = residuals
+    _, pullback = jax.vjp(lambda x: comm(values, x)[1], x)
+    return jax.tree.map(_zero_cotangent, values), pullback(cotangent)[0], jax.tree.map(_zero_cotangent, y)
+
+
+def _zero_cotangent(leaf):
+    if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+        return jnp.zeros_like(leaf)
+    return np.zeros(jnp.shape(leaf), jax.dtypes.float0)
+
+
+_handed_over.defvjp(_handed_over_fwd, _handed_over_bwd)

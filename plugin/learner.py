@@ -1,0 +1,335 @@
+"""Online learners: what a user compiles, calls and asks for gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import brainstate
+import brainunit as u
+import jax
+import jax.numpy as jnp
+
+from .carry import Trace
+from .engine import Engine
+from .graph import Graph
+from .population import Path
+from .recorder import active
+from .report import Report
+from .sequence import SequenceDriver
+
+__all__ = ["D_RTRL", "EligibilityTrace", "NoTrace", "compile"]
+
+
+class EligibilityTrace(brainstate.ShortTermState):
+    """The eligibility trace of one projection: ``{state path: {"x": ..., "one": ...}}``, mantissas."""
+
+
+class D_RTRL(SequenceDriver, brainstate.nn.Module):
+    r"""Real-time recurrent learning with the diagonal of the state-transition Jacobian.
+
+    .. math::
+        \epsilon_t = D_t \epsilon_{t-1} + f_t \otimes x_t, \qquad
+        \nabla = \sum_t L_t \cdot \epsilon_t
+
+    ``D_t`` and ``f_t`` are composed from what the model's modules register; ``x_t`` is what
+    enters a projection, ``L_t`` the derivative of the loss of step ``t`` with respect to the
+    states of that step. Wang et al. 2026, Nature Communications, doi 10.1038/s41467-026-68453-w,
+    evaluated in parallel over chunks of time.
+
+    Parameters
+    ----------
+    model : brainstate.nn.Module
+        One step of the network.
+    name : str, optional
+        Name of the learner.
+    """
+
+    diagonal = True
+
+    def __init__(self, model: brainstate.nn.Module, *, name: str | None = None):
+        super().__init__(name=name)
+        if not isinstance(model, brainstate.nn.Module):
+            raise TypeError(f"`model` must be a brainstate.nn.Module, got {type(model).__name__}.")
+        self.model = model
+        self.traces: dict[str, EligibilityTrace] = {}
+        self._graph: Graph | None = None
+
+    graph_invisible_attrs = ("_graph", "_layouts", "_engine", "_engines", "_inputs", "_advance", "_perturbed")
+
+    # -- set-up --------------------------------------------------------------------------
+
+    def compile_graph(self, *args) -> None:
+        """Run one step on an example input, collect what the modules register, allocate the traces.
+
+        Parameters
+        ----------
+        *args
+            Arguments of ``model.update`` for one step (no time axis), e.g. spikes of shape ``(batch, n_in)``.
+
+        Raises
+        ------
+        ValueError
+            If ``dt`` is not set, if ``args`` do not fit the model, or if a parameter can never get a gradient.
+        """
+        if brainstate.environ.get("dt", None) is None:
+            raise ValueError(
+                "`dt` is not set: put the call inside `with brainstate.environ.context(dt=1.0 * u.ms):`, or call "
+                "`brainstate.environ.set(dt=...)`."
+            )
+        if not args:
+            raise ValueError("`compile_graph` needs an example input of one step, e.g. `learner.compile_graph(xs[0])`.")
+        self._dt = brainstate.environ.get_dt()
+        self._inputs = _shapes(args)
+        graph = Graph(self.model, *args, diagonal=self.diagonal)
+        self._layouts = {c.name: Trace(graph, c) for c in graph.connections.values()}
+        self.traces = {name: EligibilityTrace(layout.zeros()) for name, layout in self._layouts.items()}
+        self._graph = graph
+        self._engines: dict = {}
+        self._engine = Engine(graph, self._layouts, lambda *a: (None, self.model(*a)), [], args)
+        self._advance = jax.jit(self._advance_trace)
+        self._perturbed = jax.jit(self._perturbed_step)
+
+    @property
+    def graph(self) -> Graph:
+        """Populations, connections and kinds found by :meth:`compile_graph`."""
+        if self._graph is None:
+            raise RuntimeError(
+                f"this {type(self).__name__} is not compiled: call `learner.compile_graph(x0)` with one step's input after "
+                "`brainstate.nn.init_all_states(model, batch_size=...)`, or use `etrax.compile(model, ..., x0, batch_size=...)`."
+            )
+        if self._dt != brainstate.environ.get("dt", None):
+            raise ValueError(
+                f"`dt` is {brainstate.environ.get('dt', None)} now but was {self._dt} when the learner was compiled: use one dt, "
+                "or call `compile_graph` again."
+            )
+        return self._graph
+
+    @property
+    def param_states(self) -> dict[Path, brainstate.ParamState]:
+        """The trainable parameters of the model by path."""
+        return dict(self.graph.params)
+
+    @property
+    def hidden_states(self) -> dict[Path, brainstate.HiddenState]:
+        """The states of all populations by path."""
+        return {h.path: h.state for h in self.graph.hidden}
+
+    # -- one step ------------------------------------------------------------------------
+
+    def update(self, *args) -> Any:
+        """Run one step of the model and advance the traces.
+
+        Under ``brainstate.transform.grad`` the result carries the online gradient: the gradient of
+        any loss of this step's outputs (or states) is ``L_t . eps_t``.
+
+        Raises
+        ------
+        RuntimeError
+            If the learner has not been compiled.
+        ValueError
+            If an argument has another shape than the example given to :meth:`compile_graph`.
+        """
+        graph = self.graph
+        shapes = _shapes(args)
+        if shapes != self._inputs:
+            raise ValueError(
+                f"the learner was compiled for inputs of shape {_text(self._inputs)} but got {_text(shapes)}: batch size of "
+                "data and model must agree, and the input has no time axis here; compile again for another shape."
+            )
+        recorder = active()
+        if recorder is not None:
+            recorder.call()
+            return self.model(*args)
+        engine = self._engine
+        values = graph.states.read(engine.used)
+        old = {i: jax.lax.stop_gradient(v) if i in engine.written else v for i, v in values.items()}
+        frozen = jax.tree.map(jax.lax.stop_gradient, old)
+        eps = self._advance(frozen, self._read_traces(), jax.tree.map(jax.lax.stop_gradient, args))
+        weights = {graph.states.index(s): s.value for s in graph.params.values() if id(s) in graph.covered}
+        zeros = self._attach(frozen, weights, eps)
+        new, out = self._perturbed(old, zeros, args)
+        graph.states.write(new)
+        self._write_traces(eps)
+        return out
+
+    def _advance_trace(self, values, eps, args):
+        out = self._engine._observed(values, self._engine.zeros, {}, *args)[1]
+        out = {**out, **jax.tree.map(lambda a: a[None], {k: out[k] for k in ("varying", "x")})}
+        new = dict(eps)
+        for i in range(len(self._graph.populations)):
+            self._engine._train(i, {}, out, values, eps, new, {})
+        return new
+
+    def _perturbed_step(self, values, zeros, args):
+        new, out = self._engine._observed(values, zeros, {}, *args)
+        return new, out["aux"]
+
+    def _attach(self, values, weights, eps):
+        """Zeros for all states whose derivative with respect to the weights is the trace."""
+        engine, layouts = self._engine, self._layouts
+
+        @jax.custom_vjp
+        def zeros(weights, eps):
+            return engine.zeros
+
+        def forward(weights, eps):
+            return engine.zeros, (weights, eps)
+
+        def backward(residuals, back):
+            weights, eps = residuals
+            grads = jax.tree.map(jnp.zeros_like, weights)
+            for name, layout in layouts.items():
+                for i, g in layout.carried({**values, **weights}, eps[name], back).items():
+                    grads[i] = jax.tree.map(jnp.add, grads[i], g)
+            return grads, jax.tree.map(jnp.zeros_like, eps)
+
+        zeros.defvjp(forward, backward)
+        return zeros(weights, eps)
+
+    # -- traces --------------------------------------------------------------------------
+
+    def _read_traces(self) -> dict:
+        return {name: state.value for name, state in self.traces.items()}
+
+    def _write_traces(self, eps: dict) -> None:
+        for name, value in eps.items():
+            self.traces[name].value = value
+
+    def reset_state(self, batch_size: int | None = None, **kwargs) -> None:
+        """Give all states of the model their initial values and set the traces to zero.
+
+        Parameters
+        ----------
+        batch_size : int, optional
+            As given to ``compile``; taken from the compiled model if left out.
+        """
+        batch = self.graph.populations[0].batch
+        if batch_size is not None and (batch_size,) != batch:
+            raise ValueError(
+                f"`batch_size` is {batch_size} but the learner was compiled for {batch[0] if batch else None}: compile again "
+                "for another batch size."
+            )
+        brainstate.nn.reset_all_states(self.model, batch_size=batch[0] if batch else None, **kwargs)
+        self._write_traces({name: layout.zeros() for name, layout in self._layouts.items()})
+
+    def get_etrace_of(self, weight: brainstate.ParamState | Path) -> dict[Path, Any]:
+        """The eligibility trace of one parameter, in full.
+
+        Parameters
+        ----------
+        weight : ParamState or path
+            A parameter of a projection.
+
+        Returns
+        -------
+        dict
+            ``state path -> d state / d weight``, shaped like the weight with a leading batch axis (as the model
+            has one), in the unit of the state per unit of the weight.
+
+        Raises
+        ------
+        ValueError
+            If no projection holds the parameter.
+        """
+        graph = self.graph
+        state = graph.params.get(tuple(weight)) if isinstance(weight, (tuple, list)) else weight
+        connections = [c for c in graph.connections.values() if any(s is state for s in c.params.values())]
+        if not connections:
+            known = sorted({".".join(map(str, p)) for c in graph.connections.values() for p in c.params})
+            raise ValueError(f"`weight` {weight!r} has no trace; parameters with one: {', '.join(known) or 'none'}.")
+        result: dict[Path, Any] = {}
+        for connection in connections:
+            layout = self._layouts[connection.name]
+            paths = {h.name: h.path for h in layout.population.hidden}
+            for name, item in layout.dense(self.traces[connection.name].value).items():
+                path = paths[name]
+                value = layout.like_weight(item, state.value, layout.population.units[name])
+                result[path] = jax.tree.map(jnp.add, result[path], value) if path in result else value
+        return result
+
+    def report(self) -> Report:
+        """What is traced, and at what cost; print it."""
+        return Report(self.graph, self._layouts)
+
+
+class NoTrace(D_RTRL):
+    """``D = 0``: the trace holds the newest step only. A control for :class:`D_RTRL`, with the same interface."""
+
+    diagonal = False
+
+
+def compile(
+    model: brainstate.nn.Module,
+    algorithm: type[D_RTRL] | str,
+    *example_inputs,
+    batch_size: int | None = None,
+    seed: int | None = None,
+    verbose: int = 0,
+    **options,
+) -> D_RTRL:
+    """Initialise a model's states and compile a learner for it.
+
+    Parameters
+    ----------
+    model : brainstate.nn.Module
+        One step of the network; its states are created anew.
+    algorithm : class or str
+        ``etrax.D_RTRL`` (or one of its relatives), or its name.
+    *example_inputs
+        One step's input, e.g. ``xs[0]`` of shape ``(batch, n_in)``.
+    batch_size : int, optional
+        Number of independent copies; must be the leading size of ``example_inputs``.
+    seed : int, optional
+        Seed for the initial states.
+    verbose : {0, 1}
+        1 prints the report.
+    **options
+        For the learner's constructor.
+
+    Returns
+    -------
+    D_RTRL
+        A learner ready to be called.
+
+    Raises
+    ------
+    ValueError
+        If the algorithm is unknown, ``dt`` is not set, or the input does not fit the model.
+    """
+    from .baselines import BPTT
+
+    known = {"d_rtrl": D_RTRL, "no_trace": NoTrace, "bptt": BPTT}
+    if isinstance(algorithm, str):
+        if algorithm.lower() not in known:
+            raise ValueError(f"`algorithm` must be one of {', '.join(known)}, or a learner class; got {algorithm!r}.")
+        algorithm = known[algorithm.lower()]
+    if brainstate.environ.get("dt", None) is None:
+        raise ValueError(
+            "`dt` is not set: put the call inside `with brainstate.environ.context(dt=1.0 * u.ms):`, or call "
+            "`brainstate.environ.set(dt=...)`."
+        )
+    learner = algorithm(model, **options)
+    if batch_size is not None:
+        for i, leaf in enumerate(jax.tree.leaves(example_inputs)):
+            if jnp.shape(leaf)[:1] != (batch_size,):
+                raise ValueError(
+                    f"`batch_size` is {batch_size} but example input {i} has shape {jnp.shape(leaf)}: the batch axis comes "
+                    "first in one step's input; pass `xs[0]` of a time-major sequence and the matching `batch_size`."
+                )
+    if seed is None:
+        brainstate.nn.init_all_states(model, batch_size=batch_size)
+    else:
+        with brainstate.random.seed_context(seed):
+            brainstate.nn.init_all_states(model, batch_size=batch_size)
+    learner.compile_graph(*example_inputs)
+    if verbose:
+        print(learner.report())
+    return learner
+
+
+def _shapes(args) -> list[tuple[int, ...]]:
+    return [u.math.shape(leaf) for leaf in jax.tree.leaves(args)]
+
+
+def _text(shapes: list[tuple[int, ...]]) -> str:
+    return ", ".join(map(str, shapes))

@@ -1,0 +1,91 @@
+"""What a learner traces, and at what cost, as a table."""
+
+from __future__ import annotations
+
+import math
+
+import brainunit as u
+import jax
+
+from .carry import Trace
+from .graph import Graph
+
+__all__ = ["Report"]
+
+
+class Report:
+    """Populations, states, kinds of Jacobian entries, parameters and cost of a compiled learner.
+
+    Attributes
+    ----------
+    trace_bytes : int
+        Bytes of all traces together.
+    flops_per_step : int
+        Multiplications and additions in matrix products, per step and batch: forward, gradient, trace.
+    """
+
+    def __init__(self, graph: Graph, layouts: dict[str, Trace]):
+        self._graph = graph
+        self._layouts = layouts
+        self.trace_bytes = sum(layout.nbytes() for layout in layouts.values())
+        self.flops_per_step = sum(self._flops(layout) for layout in layouts.values())
+
+    @staticmethod
+    def _flops(layout: Trace) -> int:
+        product = 2 * layout.rows * layout.in_size * layout.out_size
+        dense = sum(kind > 1 for kind in layout.kinds.values())
+        return product * (2 + dense)
+
+    def __str__(self) -> str:
+        graph = self._graph
+        lines = []
+        for population, structure in zip(graph.populations, graph.structures):
+            neuron = population.neuron
+            owner = population.first(neuron)[0].rpartition(".")[0]
+            lines.append(f"population {owner}: {type(neuron).__name__} {population.varshape}, batch {population.batch or None}")
+            rows = [("state", "unit", "from", "depends on (kind of entry)")]
+            for part in population.parts:
+                source = "registered" if "jacobian" in vars(type(part)) else "derived automatically"
+                for name, state in population.names[id(part)].items():
+                    entries = [f"{j} ({k})" for (i, j), k in structure.D.items() if i == state]
+                    entries += [f"drive {d} ({k})" for (i, d), k in structure.f.items() if i == state]
+                    unit = population.units[state]
+                    rows.append((state, "-" if unit.is_unitless else str(unit), f"{type(part).__name__}, {source}", ", ".join(entries) or "nothing"))
+            lines += _table(rows)
+        rows = [("parameter", "shape", "trained by", "trace")]
+        covered = set()
+        for connection in graph.connections.values():
+            layout = self._layouts[connection.name]
+            kinds = ", ".join(f"{s} {'input only' if k == 1 else 'dense'}" for s, k in layout.kinds.items())
+            for path, state in connection.params.items():
+                covered.add(id(state))
+                rows.append((_dotted(path), _shape(state), f"trace through {connection.name}", f"{kinds}; {_bytes(layout.nbytes())}"))
+        for path, state in graph.params.items():
+            if id(state) not in covered:
+                rows.append((_dotted(path), _shape(state), "same-step gradient", "none"))
+        lines += _table(rows)
+        lines.append(f"traces {_bytes(self.trace_bytes)}; matrix products {self.flops_per_step / 1e6:.2f} Mflop per step")
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+def _dotted(path) -> str:
+    return ".".join(map(str, path))
+
+
+def _shape(state) -> str:
+    return " + ".join(str(u.math.shape(leaf)) for leaf in jax.tree.leaves(state.value))
+
+
+def _bytes(n: int) -> str:
+    if n < 1024:
+        return f"{n} B"
+    power = min(3, int(math.log(n, 1024)))
+    return f"{n / 1024**power:.1f} {('B', 'KiB', 'MiB', 'GiB')[power]}"
+
+
+def _table(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    return [lines[0], "  " + "  ".join("-" * width for width in widths), *lines[1:], ""]

@@ -1,0 +1,264 @@
+"""Driving a learner over sequences, chunk by chunk."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import brainstate
+import brainunit as u
+import jax
+import jax.numpy as jnp
+
+from .engine import Engine
+from .recorder import active
+
+__all__ = ["SequenceDriver", "check_mask", "check_sequences", "one_call"]
+
+_KEPT = 16  # compiled step functions kept per learner
+
+
+class SequenceDriver:
+    """``etrace_grad`` and ``etrace_evolve`` for a learner with an engine."""
+
+    def etrace_grad(
+        self,
+        *sequences: Any,
+        step_fn: Callable,
+        mask: Any = None,
+        chunk_size: int | None = None,
+        weights: dict | None = None,
+        reduction: str = "mean",
+        loss_output: str = "per_step",
+        has_aux: bool = False,
+        return_value: bool = False,
+    ) -> Any:
+        """Online gradient over a sequence; states and traces go on from where they are.
+
+        Parameters
+        ----------
+        *sequences : pytree
+            Time-major: every leaf has the leading length ``T`` and is sliced for ``step_fn``.
+        step_fn : callable
+            ``(*slices) -> loss`` (or ``(loss, aux)``): calls this learner exactly once and returns the scalar
+            loss of the step. Define it once and pass the same object again: it is compiled once.
+        mask : array, optional
+            Weight of each step's loss, shape ``(T,)``. The trace advances at every step all the same.
+        chunk_size : int, optional
+            Steps evaluated in parallel, ``K >= 1``. Any value gives the same gradient; memory grows with ``K``,
+            not with ``T``. Chosen by the size of the trace if left out.
+        weights : dict, optional
+            ``path -> ParamState`` to differentiate; all parameters of the model if left out.
+        reduction : {'mean', 'sum'}
+            ``'mean'`` divides by ``max(sum(mask), 1)``.
+        loss_output : {'per_step', 'masked', 'scalar'}
+            What ``return_value`` gives: the losses ``(T,)``, those times the mask, or the reduced loss.
+        has_aux : bool
+            Whether ``step_fn`` returns ``(loss, aux)``; aux comes back stacked over time.
+        return_value : bool
+            Whether to return the losses too.
+
+        Returns
+        -------
+        grads, or tuple of grads, losses, aux as asked for
+            ``grads`` is keyed like ``weights``; each gradient has the unit and structure of its parameter.
+
+        Raises
+        ------
+        ValueError
+            For sequences that are empty, of different lengths or with NaN, a mask of another length, a loss
+            that is not a scalar, a parameter that no path reaches, a ``step_fn`` that does not call the learner once.
+        """
+        graph = self.graph
+        if reduction not in ("mean", "sum"):
+            raise ValueError(f"`reduction` must be 'mean' or 'sum', got {reduction!r}.")
+        if loss_output not in ("per_step", "masked", "scalar"):
+            raise ValueError(f"`loss_output` must be 'per_step', 'masked' or 'scalar', got {loss_output!r}.")
+        T = check_sequences(sequences)
+        mask = check_mask(mask, T)
+        chunk = self._chunk_size(chunk_size, T)
+        weights = graph.params if weights is None else weights
+        if not weights:
+            raise ValueError("`weights` is empty: give at least one ParamState to differentiate.")
+        numbers = {path: graph.states.index(state) for path, state in weights.items()}
+
+        def step(*slices):
+            result = one_call(step_fn, slices)
+            return result if has_aux else (result, None)
+
+        engine, run = self._engine_for(("grad", step_fn, has_aux, tuple(numbers.values())), step, list(numbers.values()), sequences)
+        last, eps, grads, losses, aux = run(graph.states.read(engine.used), self._read_traces(), sequences, mask, chunk)
+        graph.states.write(last)
+        self._write_traces(eps)
+        denominator = jnp.maximum(jnp.sum(mask), 1.0) if reduction == "mean" else 1.0
+        grads = {path: jax.tree.map(lambda g: g / denominator, grads[i]) for path, i in numbers.items()}
+        if loss_output != "per_step":
+            losses = losses * mask
+        if loss_output == "scalar":
+            losses = jnp.sum(losses) / denominator
+        parts = [grads, *([losses] if return_value else []), *([aux] if has_aux else [])]
+        return parts[0] if len(parts) == 1 else tuple(parts)
+
+    def etrace_evolve(
+        self,
+        *sequences: Any,
+        step_fn: Callable | None = None,
+        chunk_size: int | None = None,
+        return_outputs: bool = False,
+    ) -> Any:
+        """Advance states and traces over a sequence, without loss and gradient.
+
+        Parameters
+        ----------
+        *sequences : pytree
+            Time-major inputs, as in :meth:`etrace_grad`.
+        step_fn : callable, optional
+            Calls the learner once per step; the learner itself if left out.
+        chunk_size : int, optional
+            As in :meth:`etrace_grad`.
+        return_outputs : bool
+            Whether to return what each step gave, stacked over time.
+
+        Returns
+        -------
+        None or pytree
+            The outputs ``(T, ...)`` if asked for.
+        """
+        graph = self.graph
+        T = check_sequences(sequences)
+        chunk = self._chunk_size(chunk_size, T)
+        call = self if step_fn is None else step_fn
+
+        def step(*slices):
+            out = one_call(call, slices)
+            return None, out if return_outputs else None
+
+        engine, run = self._engine_for(("evolve", call, return_outputs), step, [], sequences)
+        mask = jnp.ones((T,), brainstate.environ.dftype())
+        last, eps, _, _, outputs = run(graph.states.read(engine.used), self._read_traces(), sequences, mask, chunk)
+        graph.states.write(last)
+        self._write_traces(eps)
+        return outputs if return_outputs else None
+
+    def _engine_for(self, key: tuple, step: Callable, weights: list[int], sequences: tuple) -> tuple[Engine, Callable]:
+        """The engine and compiled run for a step function, made at first use."""
+        shapes = [(u.math.shape(leaf)[1:], str(jnp.result_type(leaf))) for leaf in jax.tree.leaves(sequences)]
+        key = (*key, str(jax.tree.structure(sequences)), str(shapes))
+        engines: OrderedDict = self._engines
+        if key not in engines:
+            first = jax.tree.map(lambda leaf: leaf[0], sequences)
+            engine = Engine(self.graph, self._layouts, step, weights, first)
+
+            def run(values, eps, sequences, mask, chunk):
+                return run_chunks(engine, values, eps, sequences, mask, chunk)
+
+            engines[key] = engine, jax.jit(run, static_argnums=4)
+            if len(engines) > _KEPT:
+                engines.pop(next(iter(engines)))
+        return engines[key]
+
+    def _chunk_size(self, chunk_size: int | None, T: int) -> int:
+        if chunk_size is None:
+            return min(T, self._natural_chunk())
+        if isinstance(chunk_size, bool) or not isinstance(chunk_size, int):
+            raise TypeError(f"`chunk_size` must be None or an int, got {chunk_size!r}.")
+        if chunk_size < 1:
+            raise ValueError(f"`chunk_size` must be at least 1, got {chunk_size}.")
+        return min(T, chunk_size)
+
+    def _natural_chunk(self) -> int:
+        """Steps whose activations weigh about as much as the trace, within [64, 256]."""
+        graph = self.graph
+        traced = sum(layout.nbytes() for layout in self._layouts.values())
+        item = jnp.zeros((), brainstate.environ.dftype()).dtype.itemsize
+        values = sum(3 * p.rows * p.size * len(p.hidden) for p in graph.populations)
+        values += sum(layout.rows * (layout.in_size + 3 * layout.out_size) for layout in self._layouts.values())
+        return int(min(256, max(64, traced // max(1, item * values))))
+
+
+def run_chunks(engine: Engine, values, eps, sequences, mask, chunk: int):
+    """All chunks of a sequence, the last one ragged; returns the written values, traces, gradient sums, losses, aux."""
+    T = mask.shape[0]
+    full, rest = divmod(T, chunk)
+    fixed = {i: v for i, v in values.items() if i not in engine.written}
+    state = {i: values[i] for i in engine.written}
+    grads = {i: jax.tree.map(jnp.zeros_like, values[i]) for i in engine.weights}
+    outputs = []
+
+    def body(carry, at):
+        state, eps, grads = carry
+        state, eps, more, loss, aux = engine.chunk({**fixed, **state}, eps, *at)
+        return (state, eps, jax.tree.map(jnp.add, grads, more)), (loss, aux)
+
+    carry = (state, eps, grads)
+    if full:
+        stacked = jax.tree.map(lambda a: a[: full * chunk].reshape(full, chunk, *a.shape[1:]), (sequences, mask))
+        if full == 1:
+            carry, out = body(carry, jax.tree.map(lambda a: a[0], stacked))
+        else:
+            carry, out = jax.lax.scan(body, carry, stacked)
+            out = jax.tree.map(lambda a: a.reshape(full * chunk, *a.shape[2:]), out)
+        outputs.append(out)
+    if rest:
+        carry, out = body(carry, jax.tree.map(lambda a: a[full * chunk :], (sequences, mask)))
+        outputs.append(out)
+    loss, aux = jax.tree.map(lambda *parts: jnp.concatenate(parts), *outputs) if len(outputs) > 1 else outputs[0]
+    state, eps, grads = carry
+    return state, eps, grads, loss, aux
+
+
+def one_call(fn: Callable, slices: tuple):
+    """``fn(*slices)``; a ValueError unless it called the learner exactly once."""
+    result = fn(*slices)
+    active().close()
+    return result
+
+
+def check_sequences(sequences: tuple) -> int:
+    """The common length of all sequences; a ValueError names what is wrong with one."""
+    if not sequences:
+        raise ValueError("no sequence given: pass time-major arrays, e.g. `etrace_grad(xs, ys, step_fn=...)`.")
+    lengths = {}
+    for position, sequence in enumerate(sequences):
+        leaves = jax.tree_util.tree_leaves_with_path(sequence)
+        if not leaves:
+            raise ValueError(f"sequence {position} holds no array: pass time-major arrays, or drop the argument.")
+        for path, leaf in leaves:
+            name = f"sequence {position}{jax.tree_util.keystr(path)}"
+            if jnp.ndim(leaf) == 0:
+                raise ValueError(f"{name} is a scalar and has no time axis: let `step_fn` close over constants.")
+            lengths[name] = jnp.shape(leaf)[0]
+            _check_finite(leaf, name)
+    if len(set(lengths.values())) > 1:
+        raise ValueError(
+            "all sequences must have one length T along their first axis, got "
+            + ", ".join(f"{n}: {length}" for n, length in lengths.items())
+            + "."
+        )
+    T = next(iter(lengths.values()))
+    if T == 0:
+        raise ValueError("the sequences are empty (T = 0): give at least one step.")
+    return T
+
+
+def _check_finite(leaf, name: str) -> None:
+    if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+        return
+    try:
+        bad = bool(jnp.any(jnp.isnan(leaf)))
+    except jax.errors.ConcretizationTypeError:
+        return  # inside a transformation the values are not known yet
+    if bad:
+        where = tuple(int(i) for i in jnp.argwhere(jnp.isnan(leaf))[0])
+        raise ValueError(f"{name} holds NaN, first at index {where}: clean the data before training.")
+
+
+def check_mask(mask, T: int):
+    """The weights of the steps, shape ``(T,)``."""
+    if mask is None:
+        return jnp.ones((T,), brainstate.environ.dftype())
+    mask = jnp.asarray(mask, brainstate.environ.dftype())
+    if mask.shape != (T,):
+        raise ValueError(f"`mask` must have shape ({T},), one weight per step, got {mask.shape}.")
+    return mask
