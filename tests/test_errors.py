@@ -1,0 +1,182 @@
+"""Bad input gets an error that names the argument, its value and the fix, before any long work."""
+
+import brainstate
+import braintools
+import brainunit as u
+import jax.numpy as jnp
+import pytest
+
+import etrax
+from etrax.neurons import LIF, LeakyReadout
+from etrax.synapses import CUBA, AlignPostProj, DeltaProj, Expon
+
+B, T, I, N = 2, 6, 3, 4
+
+
+class Net(brainstate.nn.Module):
+    def __init__(self, unit=u.mS, scale=u.volt, bias=None):
+        super().__init__()
+        self.neu = LIF(N)
+        comm = brainstate.nn.Linear(I, N, w_init=braintools.init.KaimingNormal(unit=unit), b_init=bias)
+        self.syn = AlignPostProj(comm=comm, syn=Expon(N), out=CUBA(scale), post=self.neu)
+        self.out = LeakyReadout(N, 2, pre=self.neu)
+
+    def update(self, x):
+        self.syn(x)
+        return self.out(self.neu())
+
+
+xs = jnp.ones((T, B, I))
+
+
+def compiled(net=None):
+    return etrax.compile(net or Net(), etrax.D_RTRL, xs[0], batch_size=B)
+
+
+def grad(learner, *sequences, step=None, **options):
+    return learner.etrace_grad(*sequences, step_fn=step or (lambda x: jnp.sum(learner(x) ** 2)), **options)
+
+
+def test_no_dt():
+    with brainstate.environ.context(dt=None), pytest.raises(ValueError, match=r"`dt` is not set.*environ\.context\(dt"):
+        compiled()
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        (lambda: Net(unit=u.mV), r"in mV but `syn` Expon takes mS.*KaimingNormal"),
+        (lambda: Net(scale=1.0), r"CUBA gives mS.*is in mA.*CUBA\(scale="),
+        (lambda: Net(bias=braintools.init.ZeroInit()), r"`comm` of AlignPostProj\S* mixes units.*b_init"),
+    ],
+)
+def test_wrong_units(net, message):
+    with pytest.raises(ValueError, match=message):
+        compiled(net())
+
+
+def test_delta_in_wrong_unit():
+    net = Net()
+    net.jump = DeltaProj(comm=brainstate.nn.Linear(I, N, w_init=braintools.init.KaimingNormal(unit=u.mA), b_init=None), post=net.neu)
+    net.update = lambda x: (net.syn(x), net.jump(x), net.out(net.neu()))[-1]
+    with pytest.raises(ValueError, match="in mA but the potential of LIF takes mV"):
+        compiled(net)
+
+
+def test_batch_sizes_differ():
+    with pytest.raises(ValueError, match=r"`batch_size` is 5 but example input 0 has shape \(2, 3\)"):
+        etrax.compile(Net(), etrax.D_RTRL, xs[0], batch_size=5)
+    learner = compiled()
+    with pytest.raises(ValueError, match=r"inputs of shape \(2, 3\) but got \(5, 3\)"):
+        grad(learner, jnp.ones((T, 5, I)))
+    with pytest.raises(ValueError, match="compile again"):
+        learner.reset_state(batch_size=5)
+
+
+def test_sequences():
+    learner = compiled()
+    with pytest.raises(ValueError, match=r"one length T.*sequence 0: 6, sequence 1: 5"):
+        grad(learner, xs, xs[:5])
+    with pytest.raises(ValueError, match=r"empty \(T = 0\)"):
+        grad(learner, xs[:0])
+    with pytest.raises(ValueError, match="no sequence given"):
+        grad(learner)
+    with pytest.raises(ValueError, match=r"sequence 0 holds NaN, first at index \(3, 1, 2\)"):
+        grad(learner, xs.at[3, 1, 2].set(jnp.nan))
+    with pytest.raises(ValueError, match=r"`mask` must have shape \(6,\)"):
+        grad(learner, xs, mask=jnp.ones(4))
+    with pytest.raises(ValueError, match="`chunk_size` must be at least 1, got 0"):
+        grad(learner, xs, chunk_size=0)
+    with pytest.raises(TypeError, match="`chunk_size` must be None or an int, got 2.5"):
+        grad(learner, xs, chunk_size=2.5)
+    with pytest.raises(ValueError, match="`reduction` must be 'mean' or 'sum', got 'max'"):
+        grad(learner, xs, reduction="max")
+
+
+def test_not_compiled():
+    net = Net()
+    brainstate.nn.init_all_states(net, batch_size=B)
+    learner = etrax.D_RTRL(net)
+    for use in (lambda: learner(xs[0]), lambda: grad(learner, xs), learner.report):
+        with pytest.raises(RuntimeError, match=r"not compiled: call `learner.compile_graph\(x0\)`"):
+            use()
+
+
+def test_states_not_initialised():
+    with pytest.raises(RuntimeError, match="no states yet: call `brainstate.nn.init_all_states"):
+        etrax.D_RTRL(Net()).compile_graph(xs[0])
+
+
+def test_unreached_parameter():
+    net = Net()
+    net.forgotten = brainstate.ParamState(jnp.ones(3))
+    with pytest.raises(ValueError, match="parameter forgotten reaches neither a state nor an output"):
+        compiled(net)
+
+
+def test_parameter_without_path_to_the_loss():
+    learner = compiled()
+
+    def step(x):
+        learner(x)
+        return jnp.sum(learner.model.out.weight.value ** 2)
+
+    with pytest.raises(ValueError, match=r"no path leads from the parameter syn\.comm\.weight to the loss.*`weights=`"):
+        grad(learner, xs, step=step)
+    only = {("out", "weight"): learner.param_states["out", "weight"]}
+    assert set(grad(learner, xs, step=step, weights=only)) == set(only)
+
+
+def test_step_function():
+    learner = compiled()
+    with pytest.raises(ValueError, match=r"scalar loss for one step, got shape \(2, 2\)"):
+        grad(learner, xs, step=lambda x: learner(x))
+    with pytest.raises(ValueError, match="called the learner 0 times"):
+        grad(learner, xs, step=lambda x: jnp.sum(learner.model(x)))
+    with pytest.raises(ValueError, match="called the learner 2 times"):
+        grad(learner, xs, step=lambda x: jnp.sum(learner(x) + learner(x)))
+
+
+def test_dt_changes():
+    learner = compiled()
+    with brainstate.environ.context(dt=0.5 * u.ms), pytest.raises(ValueError, match=r"`dt` is 0.5 ms now but was"):
+        grad(learner, xs)
+
+
+def test_arguments_of_modules():
+    neu = LIF(N)
+    comm = brainstate.nn.Linear(I, N)
+    with pytest.raises(ValueError, match="`spk_reset` must be 'soft' or 'hard', got 'medium'"):
+        LIF(N, spk_reset="medium")
+    with pytest.raises(ValueError, match=r"`syn` has shape \(3,\) but `post` has \(4,\)"):
+        AlignPostProj(comm=comm, syn=Expon(3), out=CUBA(), post=neu)
+    with pytest.raises(TypeError, match=r"both be instances or both descriptions"):
+        AlignPostProj(comm=comm, syn=Expon.desc(N), out=CUBA(), post=neu)
+    with pytest.raises(TypeError, match="`post` must be an etrax.Neuron"):
+        DeltaProj(comm=comm, post=comm)
+    with pytest.raises(TypeError, match="`comm` must be a layer"):
+        DeltaProj(comm=3, post=neu)
+    with pytest.raises(ValueError, match=r"`in_size` is \(3,\) but `pre` has shape \(4,\)"):
+        LeakyReadout(3, 2, pre=neu)
+
+
+def test_readout_of_something_else():
+    net = Net()
+    net.update = lambda x: (net.syn(x), net.out(2.0 * net.neu()))[-1]
+    with pytest.raises(ValueError, match=r"exactly the value that `pre\(...\)` returned"):
+        compiled(net)
+
+
+def test_unknown_algorithm():
+    with pytest.raises(ValueError, match="one of d_rtrl, no_trace, bptt.*got 'rtrl'"):
+        etrax.compile(Net(), "rtrl", xs[0], batch_size=B)
+
+
+def test_no_neurons():
+    with pytest.raises(ValueError, match="no etrax neurons"):
+        etrax.compile(brainstate.nn.Linear(I, N), etrax.D_RTRL, xs[0], batch_size=B)
+
+
+def test_unknown_weight():
+    with pytest.raises(ValueError, match=r"has no trace; parameters with one: syn\.comm\.weight"):
+        compiled().get_etrace_of(("out", "weight"))
