@@ -63,7 +63,9 @@ class LeakyReadout(Dynamics):
         self.pre = pre
         if pre is not None:
             if pre.varshape != self.varshape:
-                raise ValueError(f"`in_size` is {self.varshape} but `pre` has shape {pre.varshape}: give them one shape.")
+                raise ValueError(
+                    f"`in_size` is {self.varshape} but `pre` has shape {pre.varshape}: give them one shape."
+                )
             pre.filters.append(self)
         self.tau = braintools.init.param(tau, self.varshape)
         shape = (math.prod(self.in_size), math.prod(self.out_size))

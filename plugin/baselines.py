@@ -61,7 +61,9 @@ class BPTT(brainstate.nn.Module):
 
     def reset_state(self, batch_size: int | None = None, **kwargs) -> None:
         """Give all states of the model their initial values."""
-        brainstate.nn.reset_all_states(self.model, batch_size=self._batch if batch_size is None else batch_size, **kwargs)
+        brainstate.nn.reset_all_states(
+            self.model, batch_size=self._batch if batch_size is None else batch_size, **kwargs
+        )
 
     def etrace_grad(
         self,

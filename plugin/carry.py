@@ -10,7 +10,6 @@ is always 1.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import brainstate
 import brainunit as u

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .jacobian import coefficient
-from .module import Current, Dynamics, Neuron, SynOut, Synapse
+from .module import Current, Dynamics, Neuron, Synapse, SynOut, named_current
 
 __all__ = ["JacobianCheck", "check_jacobian"]
 
@@ -85,8 +85,7 @@ def _cases(module, points: int, rng):
         g = u.Quantity(rng.uniform(0.0, 2.0, points), unit=u.mS)
 
         def affine(point):
-            names = ("current", "slope")
-            return {k: v for k, v in zip(names, module.affine(point["g"])) if v is not None}
+            return named_current(*module.affine(point["g"]))
 
         yield {"g": g}, affine, lambda point: module.jacobian()
         return
@@ -122,7 +121,10 @@ def _cases(module, points: int, rng):
 def _named(point: dict) -> dict:
     """A flat point as the arguments of a neuron's transition."""
     states = {k: v for k, v in point.items() if k not in ("current", "slope")}
-    return {**states, "current": Current(point["current"], [(_Slope(), point.get("slope"))] if "slope" in point else [])}
+    return {
+        **states,
+        "current": Current(point["current"], [(_Slope(), point.get("slope"))] if "slope" in point else []),
+    }
 
 
 class _Slope(SynOut):
@@ -142,7 +144,7 @@ def _compare(name, point, apply, registered, errors, rtol, rng) -> None:
         signs = jax.tree.map(lambda leaf: jnp.asarray(rng.choice([-1.0, 1.0], leaf.shape)), value)
 
         def along(tangent, source=source, value=value):
-            return jax.jvp(lambda v: apply({**point, source: v}), (value,), (tangent,))[1]
+            return jax.jvp(lambda moved: apply({**point, source: moved}), (value,), (tangent,))[1]
 
         diagonal, mixed = along(ones), along(signs)
         for target, derivative in diagonal.items():
@@ -155,7 +157,9 @@ def _compare(name, point, apply, registered, errors, rtol, rng) -> None:
                 )
             label = f"d {target} / d {source}"
             entry = entries.get((target, source), 0.0)
-            got = 0.0 if isinstance(entry, float) and entry == 0.0 else coefficient(entry, unit, u.get_unit(value), label)
+            got = (
+                0.0 if isinstance(entry, float) and entry == 0.0 else coefficient(entry, unit, u.get_unit(value), label)
+            )
             scale = max(float(np.max(np.abs(truth))), 1e-300)
             error = float(np.max(np.abs(np.asarray(got) - truth))) / scale if np.any(truth) or np.any(got) else 0.0
             if error > rtol:
@@ -178,7 +182,11 @@ def _in_float64(module):
     """A copy whose float arrays are float64, so that both sides see the same parameters."""
 
     def widen(leaf):
-        return jnp.asarray(leaf, jnp.float64) if hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+        return (
+            jnp.asarray(leaf, jnp.float64)
+            if hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
+            else leaf
+        )
 
     module = copy.copy(module)
     for key, value in list(vars(module).items()):

@@ -25,6 +25,8 @@ from .recorder import Recorder, recording
 
 __all__ = ["Engine"]
 
+_AXES = {"loss": 0, "aux": 0, "varying": 0, "constant": None, "x": 0}  # where `Engine._observe` depends on time
+
 
 class Engine:
     """Gradients and traces over chunks, for one step function.
@@ -88,7 +90,8 @@ class Engine:
                     "outputs inside it, e.g. with `.mean()`."
                 )
         D, f = self.graph.compose(recorder)
-        constant, varying = {"D": {}, "f": {}}, {"D": {}, "f": {}}
+        constant: dict[str, dict] = {"D": {}, "f": {}}
+        varying: dict[str, dict] = {"D": {}, "f": {}}
         for what, block in (("D", D), ("f", f)):
             for key, value in block.items():
                 kind = getattr(self.graph.structures[key[0]], what).get(key[1:])
@@ -98,8 +101,6 @@ class Engine:
                 (varying if kind is Kind.VARYING else constant)[what][key] = population.canonical(value, kind)
         x = {self.graph.connections[key].name: value for key, value in recorder.x.items()}
         return {"loss": loss, "aux": aux, "varying": varying, "constant": constant, "x": x}
-
-    _axes = {"loss": 0, "aux": 0, "varying": 0, "constant": None, "x": 0}
 
     def _find_signals(self, blank, slices) -> None:
         """Which states carry a learning signal, by dependency; every weight must get one of these or a path of its own."""
@@ -161,7 +162,7 @@ class Engine:
         weights = {i: values[i] for i in self.weights}
         K = jax.tree.leaves(slices)[0].shape[0]
         zeros = {s: jnp.zeros((K, *z.shape), z.dtype) for s, z in self.zeros.items() if s in self.signals}
-        look = self._observed.vmap(set(self.written), in_axes=0, out_axes=self._axes)
+        look = self._observed.vmap(set(self.written), in_axes=0, out_axes=_AXES)
 
         def total(zeros, weights):
             out = look({**fixed, **before, **weights}, zeros, handed, *slices)
@@ -188,7 +189,10 @@ class Engine:
             trace = self.traces[connection.name]
             x = out["x"][connection.name]
             if signals and any(self.graph.states.index(s) in grads for s in connection.params.values()):
-                for part in (trace.gradient(values, x, ct[connection.drive]), trace.carried(values, eps[connection.name], back)):
+                for part in (
+                    trace.gradient(values, x, ct[connection.drive]),
+                    trace.carried(values, eps[connection.name], back),
+                ):
                     for i, g in part.items():
                         if i in grads:
                             grads[i] = jax.tree.map(jnp.add, grads[i], g)

@@ -173,7 +173,9 @@ class Graph:
             drive = population.drive(projection)
             target = projection.post if drive == "delta" else projection.syn
             _, unit = population.first(target)
-            scale = float(u.Quantity(1.0, unit=u.get_unit(y)).to_decimal(unit)) if u.get_unit(y).has_same_dim(unit) else 1.0
+            scale = (
+                float(u.Quantity(1.0, unit=u.get_unit(y)).to_decimal(unit)) if u.get_unit(y).has_same_dim(unit) else 1.0
+            )
             shape = jax.eval_shape(lambda a: a, x)
             self.connections[id(projection)] = Connection(path, projection, index, drive, comm, params, scale, shape, y)
         return self.connections[id(projection)]

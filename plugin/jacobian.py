@@ -19,7 +19,7 @@ from jax.custom_batching import custom_vmap
 
 __all__ = ["Kind", "automatic", "coefficient", "compose", "marked", "matmul", "transpose_apply", "varying"]
 
-Entries = dict[tuple[Hashable, Hashable], Any]
+Entries = dict[tuple[Any, Any], Any]
 
 
 class Kind(enum.IntEnum):
@@ -55,13 +55,13 @@ def transpose_apply(block: Entries, vector: dict[Hashable, Any]) -> dict[Hashabl
     return out
 
 
-def compose(entries: Entries, rows: dict[Hashable, dict]) -> dict[Hashable, dict]:
+def compose(entries: Entries, rows: dict[str, dict]) -> dict[str, dict]:
     """Chain rule: entries of a part, whose sources are described by ``rows``, give the rows of its outputs.
 
     ``rows[source]`` maps the ultimate sources (old states, drives) to coefficients; so does
     each row returned. Sources without a row (a current that no synapse feeds) drop out.
     """
-    out: dict[Hashable, dict] = {}
+    out: dict[str, dict] = {}
     for (target, source), entry in entries.items():
         row = out.setdefault(target, {})
         for origin, factor in rows.get(source, {}).items():
@@ -107,7 +107,7 @@ def varying(fn: Callable[[dict], dict], fixed: dict, mapped: dict) -> set:
 
     def probe(inputs):
         out = fn({**fixed, **inputs})
-        return {k: jax.tree.map(lambda leaf: marked(jnp.asarray(leaf), k, seen), v) for k, v in out.items()}
+        return [marked(jnp.asarray(leaf), key, seen) for key, value in out.items() for leaf in jax.tree.leaves(value)]
 
     lifted = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], mapped)
     jax.eval_shape(jax.vmap(probe), lifted)

@@ -38,13 +38,13 @@ class Dynamics(brainstate.nn.Dynamics):
         """Initial value of every state, with unit, shape ``([batch,] *varshape)``."""
         raise NotImplementedError(f"{type(self).__name__} must define `initial(batch_size)`: its states by name.")
 
-    def transition(self, **inputs) -> dict[str, Any]:
+    def transition(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Old states and drives by name, new states out; pure and element-wise."""
         raise NotImplementedError(f"{type(self).__name__} must define `transition(...)`.")
 
-    def jacobian(self, **inputs) -> Entries:
+    def jacobian(self, *args: Any, **kwargs: Any) -> Entries:
         """Entries ``(new state, source) -> derivative`` of :meth:`transition`, here by automatic differentiation."""
-        return automatic(lambda point: self.transition(**point), inputs)
+        return automatic(lambda point: self.transition(**point), kwargs)
 
     def init_state(self, batch_size: int | None = None, **kwargs) -> None:
         """Create the states, for a batch of independent copies if ``batch_size`` is given."""
@@ -170,7 +170,7 @@ class Neuron(Dynamics):
         self.spk_fun = braintools.surrogate.ReluGrad() if spk_fun is None else spk_fun
         self.spk_reset = spk_reset
         self.detach_reset = detach_reset
-        self.receivers: dict[str, tuple[SynOut, Synapse | None]] = {}
+        self.receivers: dict[str, tuple[SynOut, Synapse]] = {}
         self.filters: list[Dynamics] = []
         self._jumps: list[Any] = []
 
@@ -182,19 +182,20 @@ class Neuron(Dynamics):
         """Derivative of the spike function at the scaled distance ``x`` from threshold."""
         return jax.jvp(self.spk_fun, (x,), (u.math.ones_like(x),))[1]
 
-    def spike_jacobian(self, **states) -> Entries:
+    def spike_jacobian(self, *args: Any, **kwargs: Any) -> Entries:
         """Entries ``("z", state) -> dz/dstate`` of the emitted spike."""
-        return automatic(lambda point: {"z": self.get_spike(**point)}, states)
+        return automatic(lambda point: {"z": self.get_spike(**point)}, kwargs)
 
-    def jacobian(self, *, current, delta, **states) -> Entries:
+    def jacobian(self, *args: Any, **kwargs: Any) -> Entries:
         """Entries of :meth:`transition` by automatic differentiation."""
+        current = kwargs.pop("current")
 
         def transition(point):
             point = dict(point)
             affine = _Affine(point.pop("current"), point.pop("slope", None))
             return self.transition(**point, current=affine)
 
-        return automatic(transition, dict(states, current=current.offset, slope=current.slope, delta=delta))
+        return automatic(transition, dict(kwargs, current=current.offset, slope=current.slope))
 
     def reset(self, V, spike):
         """Potential after the reset that ``spike`` causes."""
@@ -299,9 +300,14 @@ class SynOut(brainstate.nn.Module):
     def jacobian(self) -> Entries:
         """Derivatives of offset and slope with respect to the conductance."""
         return automatic(
-            lambda point: {k: v for k, v in zip(("current", "slope"), self.affine(point["g"])) if v is not None},
+            lambda point: named_current(*self.affine(point["g"])),
             {"g": 1.0},
         )
+
+
+def named_current(offset, slope) -> dict[str, Any]:
+    """Offset and slope of a current under the names that Jacobian entries give them."""
+    return {"current": offset} if slope is None else {"current": offset, "slope": slope}
 
 
 def _checked(value, unit: u.Unit, what: str, where: str):

@@ -18,7 +18,7 @@ import brainunit as u
 import jax.numpy as jnp
 
 from .jacobian import Entries, Kind, coefficient, compose
-from .module import Neuron, Synapse
+from .module import Neuron, Synapse, SynOut
 from .recorder import Recorder
 
 __all__ = ["Hidden", "Population", "canonical"]
@@ -50,7 +50,7 @@ class Population:
     def __init__(self, neuron: Neuron, paths: dict[int, Path]):
         self.neuron = neuron
         self.synapses: list[Synapse] = []
-        self.outputs: list[list] = []
+        self.outputs: list[SynOut] = []
         for out, syn in neuron.receivers.values():
             self.synapses.append(syn)
             self.outputs.append(out)
@@ -86,7 +86,7 @@ class Population:
             units[drive] = self.first(syn)[1]
             new_rows[id(syn)] = self._advance(recorder, syn, {"y": {("drive", drive): 1.0}})
         sources: dict[str, dict] = {"current": {}, "slope": {}, "delta": {("drive", "delta"): 1.0}}
-        for syn, out in zip(self.synapses, self.outputs):
+        for syn, out in zip(self.synapses, self.outputs, strict=True):
             for name, row in compose(out.jacobian(), {"g": new_rows[id(syn)]["g"]}).items():
                 for origin, value in row.items():
                     old = sources[name].get(origin)

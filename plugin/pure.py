@@ -66,7 +66,7 @@ class Pure:
     def __call__(self, values: Values, *args) -> tuple[Values, Any]:
         used = [self._states.index(s) for s in self._fun.get_states(*args)]
         new, out = self._fun.jaxpr_call([values[i] for i in used], *args)
-        return {i: v for i, v in zip(used, new) if v is not None}, out
+        return {i: v for i, v in zip(used, new, strict=True) if v is not None}, out
 
     def vmap(self, mapped: set[int], in_axes: Any = 0, out_axes: Any = 0) -> Callable:
         """The function over a leading axis of its arguments and of the values numbered in ``mapped``.
@@ -77,6 +77,8 @@ class Pure:
         def call(values: Values, *args):
             axes = {i: 0 if i in mapped else None for i in values}
             argument_axes = in_axes if isinstance(in_axes, tuple) else (in_axes,) * len(args)
-            return jax.vmap(lambda v, *a: self(v, *a)[1], in_axes=(axes, *argument_axes), out_axes=out_axes)(values, *args)
+            return jax.vmap(lambda v, *a: self(v, *a)[1], in_axes=(axes, *argument_axes), out_axes=out_axes)(
+                values, *args
+            )
 
         return call

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import brainunit as u
 import jax
@@ -39,18 +40,27 @@ class Report:
     def __str__(self) -> str:
         graph = self._graph
         lines = []
-        for population, structure in zip(graph.populations, graph.structures):
+        for population, structure in zip(graph.populations, graph.structures, strict=True):
             neuron = population.neuron
             owner = population.first(neuron)[0].rpartition(".")[0]
-            lines.append(f"population {owner}: {type(neuron).__name__} {population.varshape}, batch {population.batch or None}")
+            lines.append(
+                f"population {owner}: {type(neuron).__name__} {population.varshape}, batch {population.batch or None}"
+            )
             rows = [("state", "unit", "from", "depends on (kind of entry)")]
             for part in population.parts:
                 source = "registered" if "jacobian" in vars(type(part)) else "derived automatically"
-                for name, state in population.names[id(part)].items():
+                for state in population.names[id(part)].values():
                     entries = [f"{j} ({k})" for (i, j), k in structure.D.items() if i == state]
                     entries += [f"drive {d} ({k})" for (i, d), k in structure.f.items() if i == state]
                     unit = population.units[state]
-                    rows.append((state, "-" if unit.is_unitless else str(unit), f"{type(part).__name__}, {source}", ", ".join(entries) or "nothing"))
+                    rows.append(
+                        (
+                            state,
+                            "-" if unit.is_unitless else str(unit),
+                            f"{type(part).__name__}, {source}",
+                            ", ".join(entries) or "nothing",
+                        )
+                    )
             lines += _table(rows)
         rows = [("parameter", "shape", "trained by", "trace")]
         covered = set()
@@ -59,12 +69,21 @@ class Report:
             kinds = ", ".join(f"{s} {'input only' if k == 1 else 'dense'}" for s, k in layout.kinds.items())
             for path, state in connection.params.items():
                 covered.add(id(state))
-                rows.append((_dotted(path), _shape(state), f"trace through {connection.name}", f"{kinds}; {_bytes(layout.nbytes())}"))
+                rows.append(
+                    (
+                        _dotted(path),
+                        _shape(state),
+                        f"trace through {connection.name}",
+                        f"{kinds}; {_bytes(layout.nbytes())}",
+                    )
+                )
         for path, state in graph.params.items():
             if id(state) not in covered:
                 rows.append((_dotted(path), _shape(state), "same-step gradient", "none"))
         lines += _table(rows)
-        lines.append(f"traces {_bytes(self.trace_bytes)}; matrix products {self.flops_per_step / 1e6:.2f} Mflop per step")
+        lines.append(
+            f"traces {_bytes(self.trace_bytes)}; matrix products {self.flops_per_step / 1e6:.2f} Mflop per step"
+        )
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -85,7 +104,7 @@ def _bytes(n: int) -> str:
     return f"{n / 1024**power:.1f} {('B', 'KiB', 'MiB', 'GiB')[power]}"
 
 
-def _table(rows: list[tuple[str, ...]]) -> list[str]:
+def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    lines = ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return [lines[0], "  " + "  ".join("-" * width for width in widths), *lines[1:], ""]

@@ -22,6 +22,12 @@ _KEPT = 16  # compiled step functions kept per learner
 class SequenceDriver:
     """``etrace_grad`` and ``etrace_evolve`` for a learner with an engine."""
 
+    graph: Any
+    _layouts: dict[str, Any]
+    _engines: OrderedDict
+    _read_traces: Callable[[], dict]
+    _write_traces: Callable[[dict], None]
+
     def etrace_grad(
         self,
         *sequences: Any,
@@ -87,7 +93,9 @@ class SequenceDriver:
             result = one_call(step_fn, slices)
             return result if has_aux else (result, None)
 
-        engine, run = self._engine_for(("grad", step_fn, has_aux, tuple(numbers.values())), step, list(numbers.values()), sequences)
+        engine, run = self._engine_for(
+            ("grad", step_fn, has_aux, tuple(numbers.values())), step, list(numbers.values()), sequences
+        )
         last, eps, grads, losses, aux = run(graph.states.read(engine.used), self._read_traces(), sequences, mask, chunk)
         graph.states.write(last)
         self._write_traces(eps)
@@ -128,7 +136,7 @@ class SequenceDriver:
         graph = self.graph
         T = check_sequences(sequences)
         chunk = self._chunk_size(chunk_size, T)
-        call = self if step_fn is None else step_fn
+        call: Any = self if step_fn is None else step_fn
 
         def step(*slices):
             out = one_call(call, slices)
@@ -145,7 +153,7 @@ class SequenceDriver:
         """The engine and compiled run for a step function, made at first use."""
         shapes = [(u.math.shape(leaf)[1:], str(jnp.result_type(leaf))) for leaf in jax.tree.leaves(sequences)]
         key = (*key, str(jax.tree.structure(sequences)), str(shapes))
-        engines: OrderedDict = self._engines
+        engines = self._engines
         if key not in engines:
             first = jax.tree.map(lambda leaf: leaf[0], sequences)
             engine = Engine(self.graph, self._layouts, step, weights, first)
@@ -211,7 +219,9 @@ def run_chunks(engine: Engine, values, eps, sequences, mask, chunk: int):
 def one_call(fn: Callable, slices: tuple):
     """``fn(*slices)``; a ValueError unless it called the learner exactly once."""
     result = fn(*slices)
-    active().close()
+    recorder = active()
+    if recorder is not None:
+        recorder.close()
     return result
 
 

@@ -10,7 +10,7 @@ import brainstate
 import brainunit as u
 from brainstate.mixin import ParamDescriber
 
-from etrax.module import Neuron, SynOut, Synapse
+from etrax.module import Neuron, Synapse, SynOut
 from etrax.recorder import active
 
 __all__ = ["AlignPostProj", "DeltaProj", "Projection"]
@@ -96,7 +96,9 @@ class AlignPostProj(Projection):
         if not isinstance(out, SynOut):
             raise TypeError(f"`out` must be an etrax.SynOut or its description, got {out!r}.")
         if syn.varshape != post.varshape:
-            raise ValueError(f"`syn` has shape {syn.varshape} but `post` has {post.varshape}: a synapse has the shape of `post`.")
+            raise ValueError(
+                f"`syn` has shape {syn.varshape} but `post` has {post.varshape}: a synapse has the shape of `post`."
+            )
         if not self.merging:
             post.receivers[self.name] = (out, syn)
         self.syn = syn

@@ -57,7 +57,9 @@ def test_wrong_units(net, message):
 
 def test_delta_in_wrong_unit():
     net = Net()
-    net.jump = DeltaProj(comm=brainstate.nn.Linear(I, N, w_init=braintools.init.KaimingNormal(unit=u.mA), b_init=None), post=net.neu)
+    net.jump = DeltaProj(
+        comm=brainstate.nn.Linear(I, N, w_init=braintools.init.KaimingNormal(unit=u.mA), b_init=None), post=net.neu
+    )
     net.update = lambda x: (net.syn(x), net.jump(x), net.out(net.neu()))[-1]
     with pytest.raises(ValueError, match="in mA but the potential of LIF takes mV"):
         compiled(net)
@@ -119,7 +121,7 @@ def test_parameter_without_path_to_the_loss():
 
     def step(x):
         learner(x)
-        return jnp.sum(learner.model.out.weight.value ** 2)
+        return jnp.sum(learner.model.out.weight.value**2)
 
     with pytest.raises(ValueError, match=r"no path leads from the parameter syn\.comm\.weight to the loss.*`weights=`"):
         grad(learner, xs, step=step)
