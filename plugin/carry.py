@@ -164,6 +164,9 @@ class Trace:
         ct : array
             ``f_t . a_t``, cotangent of the layer's output, ``(time, pop rows, size)``.
         """
+        if self.linear:
+            flat = ct.reshape(-1, self.out_size)
+            return self._effective(values, self.inputs(x).reshape(-1, self.in_size).T @ flat, jnp.sum(flat, 0))
         params = {i: values[i] for i in self.indices}
 
         def run(p):
@@ -190,16 +193,14 @@ class Trace:
         for state, kind in self.kinds.items():
             if state not in back:
                 continue
-            a, item = back[state], eps[state]
-            if kind is Kind.UNIFORM:
+            a, item = back[state].reshape(self.rows, self.out_size), eps[state]
+            if kind is Kind.UNIFORM and not self.linear:
                 rows.append((item["x"], a))
-                if self.bias:
-                    rows.append((jnp.zeros_like(item["x"]), (item["one"] - 1.0) * a))
-            else:
-                a = a.reshape(self.rows, self.out_size)
-                weights.append(jnp.einsum("rin,rn->in", item["x"], a))
-                if self.bias:
-                    bias.append(jnp.sum(item["one"] * a, 0))
+                rows.append((jnp.zeros_like(item["x"]), (item["one"] - 1.0) * a))
+                continue
+            weights.append(jnp.einsum("ri,rn->in" if kind is Kind.UNIFORM else "rin,rn->in", item["x"], a))
+            if self.bias:
+                bias.append(jnp.sum(item["one"] * a, 0))
         grads = jax.tree.map(jnp.zeros_like, {i: values[i] for i in self.indices})
         if rows:
             x = self._as_input(jnp.stack([x for x, _ in rows]))
