@@ -15,6 +15,7 @@ import brainstate
 import braintools
 import brainunit as u
 import jax
+import jax.numpy as jnp
 
 from .jacobian import Entries, automatic
 from .recorder import active
@@ -48,13 +49,17 @@ class Dynamics(brainstate.nn.Dynamics):
 
     def init_state(self, batch_size: int | None = None, **kwargs) -> None:
         """Create the states, for a batch of independent copies if ``batch_size`` is given."""
-        for name, value in self.initial(batch_size).items():
+        for name, value in self._start(batch_size).items():
             setattr(self, name, brainstate.HiddenState(value))
 
     def reset_state(self, batch_size: int | None = None, **kwargs) -> None:
         """Give every state its initial value again."""
-        for name, value in self.initial(batch_size).items():
+        for name, value in self._start(batch_size).items():
             getattr(self, name).value = value
+
+    def _start(self, batch_size: int | None) -> dict[str, Any]:
+        """The initial values in a definite dtype: a weakly typed state would change its type at the first step."""
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), self.initial(batch_size))
 
     def check_states(self) -> None:
         """Raise a RuntimeError unless the states exist."""
