@@ -1,0 +1,241 @@
+"""Figures of a training and of one trial. Every function returns a `matplotlib.figure.Figure` and shows nothing.
+
+In a notebook, ``%matplotlib inline`` makes a figure at the end of a cell appear.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import braintools
+import brainunit as u
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from .files import atomic
+from .network import TraceRecording, Trial
+from .training import METHODS, Evaluation
+
+__all__ = ["plot_confusion", "plot_learning", "plot_rasters", "plot_states", "plot_trace", "save"]
+
+_STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.linewidth": 1.2,
+}
+_WIDTH = 6.5  # inches: the text width of a page
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito: told apart by all readers
+
+
+def _panels(height: float, *args, **kwargs) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    return figure, figure.subplots(*args, **kwargs)
+
+
+def save(figure: Figure, path: str | os.PathLike) -> Path:
+    """Write a figure as PNG at 200 dots per inch; the file is there in full or not at all."""
+    with atomic(path) as draft:
+        figure.savefig(draft, dpi=200)
+    return Path(path)
+
+
+@rc_context(_STYLE)
+def plot_rasters(trial: Trial, classes: Sequence[str]) -> Figure:
+    """Input spikes, population spikes and readout of one trial.
+
+    Parameters
+    ----------
+    trial : Trial
+        From `etrax.network.record_trial`.
+    classes : sequence of str
+        Names of the outputs, ``n_out`` of them.
+    """
+    figure, (top, middle, bottom) = _panels(6.0, 3, 1, sharex=True, height_ratios=[2, 3, 2])
+    time = _time(trial)
+    for axis, spikes, title, label, inches in (
+        (top, trial.inputs, "input", "channel", 1.3),
+        (middle, trial.spikes, "population", "neuron", 2.0),
+    ):
+        step, unit = np.nonzero(spikes)
+        size = np.clip(72.0 * inches / spikes.shape[1], 1.5, 8.0) ** 2  # a mark as tall as its row
+        braintools.visualize.spike_raster(
+            time[step], unit, ax=axis, xlabel="", ylabel=label, markersize=size, linewidths=0.7, color="black"
+        )
+        axis.grid(False)
+        axis.set_ylim(-1, spikes.shape[1])
+        axis.set_title(f"{title}, {_rate(spikes, trial.dt):.1f} spikes per {label} and second")
+    for k, name in enumerate(classes):
+        right = k == trial.label
+        many = len(classes) > len(_COLOURS)
+        colour = _COLOURS[k % len(_COLOURS)] if not many else _COLOURS[1] if right else "0.75"
+        text = f"{name} (right answer)" if right else None if many else name
+        bottom.plot(time, trial.output[:, k], color=colour, label=text, zorder=2 + right)
+    if len(classes) > len(_COLOURS):
+        bottom.plot([], [], color="0.75", label="other classes")
+    _shade_decision(trial, (top, middle, bottom))
+    bottom.set_title("readout")
+    bottom.set_ylabel("output (no unit)")
+    bottom.set_xlabel("time (ms)")
+    bottom.set_xlim(0.0, time[-1] + time[0])
+    bottom.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.0, ncols=len(classes))
+    return figure
+
+
+@rc_context(_STYLE)
+def plot_states(trial: Trial, neurons: Iterable[int] | None = None) -> Figure:
+    """Membrane potential with its moving threshold, and adaptation, of some neurons in one trial.
+
+    Parameters
+    ----------
+    trial : Trial
+        From `etrax.network.record_trial`.
+    neurons : iterable of int, optional
+        Which neurons; three, from the busiest to the median one, if left out.
+    """
+    neurons = [trial.ranked(share) for share in (0.0, 0.25, 0.5)] if neurons is None else list(neurons)
+    figure, axes = _panels(1.4 * len(neurons) + 1.6, len(neurons) + 1, 1, sharex=True)
+    time, adaptation = _time(trial), axes[-1]
+    V, threshold = (np.asarray(q.to_decimal(u.mV)) for q in (trial.V, trial.threshold))
+    for axis, k, colour in zip(axes, neurons, _COLOURS, strict=False):
+        axis.plot(time, V[:, k], color=colour, label="membrane potential V")
+        axis.plot(time, threshold[:, k], color="black", linestyle="--", linewidth=0.9, label="threshold")
+        at = trial.spikes[:, k] > 0
+        axis.plot(time[at], V[at, k], "v", color="black", markersize=3, label="spike")
+        axis.set_ylabel("mV")
+        axis.set_title(f"neuron {k}")
+        adaptation.plot(time, trial.a[:, k], color=colour, label=f"neuron {k}")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    adaptation.set_title("adaptation")
+    adaptation.set_ylabel("a (spikes)")
+    adaptation.set_xlabel("time (ms)")
+    adaptation.set_xlim(0.0, time[-1] + time[0])
+    adaptation.legend(loc="upper left", ncols=len(neurons))
+    return figure
+
+
+@rc_context(_STYLE)
+def plot_trace(recording: TraceRecording) -> Figure:
+    """Eligibility traces of the synapses onto one neuron: all of them for V, one of them for V and a.
+
+    Parameters
+    ----------
+    recording : TraceRecording
+        From `etrax.network.record_trace`.
+    """
+    figure, (top, spikes, middle, bottom) = _panels(6.6, 4, 1, sharex=True, height_ratios=[5, 1, 2.5, 2.5])
+    time = _time(recording)
+    units = {"V": u.mV / u.mS, "a": u.mS**-1}
+    values = {name: np.asarray(recording.traces[name].to_decimal(unit)) for name, unit in units.items()}
+    limit = float(np.abs(values["V"]).max()) or 1.0
+    edges = (0.0, time[-1] + time[0], -0.5, values["V"].shape[1] - 0.5)
+    kwargs = {"aspect": "auto", "origin": "lower", "interpolation": "nearest", "extent": edges}
+    image = top.imshow(values["V"].T, cmap="RdBu_r", vmin=-limit, vmax=limit, **kwargs)
+    figure.colorbar(image, ax=top, label=r"$\epsilon^V$ (mV per mS)")
+    top.set_ylabel("presynaptic channel")
+    top.set_title(f"eligibility trace of the membrane potential, all synapses onto neuron {recording.neuron}")
+    synapse = int(np.abs(values["a"]).max(axis=0).argmax())
+    for row, (train, name) in enumerate(((recording.postsynaptic, "post"), (recording.presynaptic[:, synapse], "pre"))):
+        at = time[np.asarray(train) > 0]
+        spikes.vlines(at, row - 0.4, row + 0.4, color=("black", "0.5")[name == "pre"], linewidth=1.0)
+    spikes.set_yticks([0, 1], ["post", "pre"])
+    spikes.set_ylim(-0.6, 1.6)
+    spikes.set_title(f"spikes at the synapse from channel {synapse}")
+    for axis, name, colour, text, unit in (
+        (middle, "V", _COLOURS[0], "membrane potential", "mV per mS"),
+        (bottom, "a", _COLOURS[1], "adaptation", "spikes per mS"),
+    ):
+        axis.axhline(0.0, color="0.8", linewidth=0.8)
+        axis.plot(time, values[name][:, synapse], color=colour)
+        axis.set_ylabel(rf"$\epsilon^{name}$ ({unit})", fontsize=8)
+        axis.set_title(f"eligibility trace of the {text}, this synapse")
+    bottom.set_xlabel("time (ms)")
+    return figure
+
+
+@rc_context(_STYLE)
+def plot_learning(history: list[dict[str, Any]]) -> Figure:
+    """Loss, accuracy and firing rate over epochs, for training and validation trials, one colour per method.
+
+    Parameters
+    ----------
+    history : list of dict
+        Rows as in ``metrics.csv``, of one or more methods.
+    """
+    figure, axes = _panels(3.0, 1, 3)
+    methods = list(dict.fromkeys(row["method"] for row in history))
+    columns = (("loss", "cross-entropy (nats)", 1.0), ("accuracy", "accuracy (%)", 100.0), ("rate_hz", "firing rate (Hz)", 1.0))
+    for axis, (column, label, factor) in zip(axes, columns, strict=True):
+        for method, colour in zip(methods, _COLOURS, strict=False):
+            rows = [row for row in history if row["method"] == method]
+            epochs = [row["epoch"] for row in rows]
+            for part, style in (("train", ":"), ("validation", "-")):
+                curve = [factor * row[f"{part}_{column}"] for row in rows]
+                axis.plot(epochs, curve, style, marker="." if len(rows) == 1 else None, color=colour)
+        axis.set_ylabel(label)
+        axis.set_xlabel("epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for method, colour in zip(methods, _COLOURS, strict=False):
+        axes[0].plot([], [], color=colour, label=METHODS[method].title)
+    for part, style in (("training", ":"), ("validation", "-")):
+        axes[0].plot([], [], style, color="0.3", label=part)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(methods) + 2)
+    return figure
+
+
+@rc_context(_STYLE)
+def plot_confusion(evaluation: Evaluation, classes: Sequence[str]) -> Figure:
+    """Given against right answers, in trials.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        From `etrax.training.evaluate`.
+    classes : sequence of str
+        Names of the labels.
+    """
+    n = len(classes)
+    counts = np.zeros((n, n), int)
+    np.add.at(counts, (evaluation.labels, evaluation.predictions), 1)
+    figure = Figure(figsize=(4.6, 4.0), layout="constrained")
+    axis = figure.subplots()
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    image = axis.imshow(100.0 * share, cmap="Blues", vmin=0.0, vmax=100.0)
+    for i, j in np.argwhere(counts):
+        axis.text(j, i, str(counts[i, j]), ha="center", va="center", color="white" if share[i, j] > 0.5 else "black")
+    axis.set_xticks(range(n), classes)
+    axis.set_yticks(range(n), classes)
+    axis.set_xlabel("answer")
+    axis.set_ylabel("right answer")
+    axis.set_title(f"{evaluation.accuracy:.1%} of {len(evaluation.labels)} trials")
+    figure.colorbar(image, ax=axis, label="share of the row (%)")
+    return figure
+
+
+def _time(recording: Trial | TraceRecording) -> np.ndarray:
+    """The time of each step in ms: the first ends at dt."""
+    spikes = recording.spikes if isinstance(recording, Trial) else recording.postsynaptic
+    return float(recording.dt.to_decimal(u.ms)) * np.arange(1, len(spikes) + 1)
+
+
+def _rate(spikes, dt) -> float:
+    return float(np.mean(spikes) / dt.to_decimal(u.second))
+
+
+def _shade_decision(trial: Trial, axes) -> None:
+    """Grey where the answer counts."""
+    counted = np.flatnonzero(trial.mask)
+    if len(counted):
+        dt = float(trial.dt.to_decimal(u.ms))
+        for axis in axes:
+            axis.axvspan(counted[0] * dt, (counted[-1] + 1) * dt, color="0.94", zorder=0, linewidth=0)
+        axes[-1].axvspan(0, 0, color="0.94", label="answer counts")

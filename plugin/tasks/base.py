@@ -1,0 +1,213 @@
+"""What a task is made of, and the checks that all tasks share."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import brainstate
+import braintools
+import brainunit as u
+import jax.numpy as jnp
+import numpy as np
+
+__all__ = ["Batch", "Recipe", "Task", "batches_of", "duration_steps", "encoder", "held_out", "positive", "seed_of"]
+
+_BLOCK = 64
+
+
+class Batch(NamedTuple):
+    """Trials that are run together.
+
+    Attributes
+    ----------
+    xs : array (T, B, n_in)
+        Input spikes, 0 or 1.
+    ys : array of int (T, B)
+        Class asked for at each step.
+    mask : array (T,)
+        Weight of each step in the loss and in the decision.
+    """
+
+    xs: Any
+    ys: Any
+    mask: Any
+
+
+def _default(quantity: u.Quantity) -> Any:
+    return dataclasses.field(default_factory=lambda: quantity)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """A network and how long to train it.
+
+    Attributes
+    ----------
+    n_rec : int
+        Recurrent ALIF neurons.
+    tau, tau_a, tau_syn, tau_out : Quantity
+        Time constants of membrane, adaptation, synapse and readout.
+    beta : Quantity
+        Rise of the threshold per spike; the resting threshold is 1 mV.
+    weight_scale : Quantity
+        Standard deviation of the initial weights times the square root of the number of inputs.
+    batch_size, epochs : int
+        Trials per update, and passes over the training trials.
+    learning_rate : float
+        Of Adam at the start; falls to a twentieth along half a cosine.
+
+    Raises
+    ------
+    ValueError
+        If a number is not positive, or a whole number where one is needed.
+    """
+
+    n_rec: int = 100
+    tau: u.Quantity = _default(20.0 * u.ms)
+    tau_a: u.Quantity = _default(200.0 * u.ms)
+    tau_syn: u.Quantity = _default(10.0 * u.ms)
+    tau_out: u.Quantity = _default(40.0 * u.ms)
+    beta: u.Quantity = _default(0.5 * u.mV)
+    weight_scale: u.Quantity = _default(3.0 * u.mS)
+    batch_size: int = 32
+    epochs: int = 30
+    learning_rate: float = 1e-2
+
+    def __post_init__(self):
+        for name in ("n_rec", "batch_size", "epochs"):
+            positive(name, getattr(self, name), whole=True)
+        for name in ("tau", "tau_a", "tau_syn", "tau_out"):
+            positive(name, getattr(self, name), unit=u.ms)
+        positive("beta", self.beta, unit=u.mV)
+        positive("weight_scale", self.weight_scale, unit=u.mS)
+        positive("learning_rate", self.learning_rate)
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A classification of spike trains.
+
+    Attributes
+    ----------
+    name : str
+        As `etrax.tasks.get` knows it.
+    n_in : int
+        Input channels.
+    classes : tuple of str
+        What each label means; their number is ``n_out``.
+    n_steps : int
+        Time steps ``T`` of a trial.
+    n_train : int
+        Training trials of an epoch.
+    recipe : Recipe
+        Network and training that suit the task.
+    train : callable
+        ``train(batch_size, seed=0, epoch=0)`` iterates over the full batches of an epoch; the same three
+        numbers give the same spikes. Trials that do not fill a batch are left out of that epoch.
+    validation, test : callable
+        ``validation(batch_size)`` iterates over the same trials and spikes at each call; the last batch may
+        be smaller.
+    """
+
+    name: str
+    n_in: int
+    classes: tuple[str, ...]
+    n_steps: int
+    n_train: int
+    recipe: Recipe
+    train: Callable[..., Iterator[Batch]]
+    validation: Callable[[int], Iterator[Batch]]
+    test: Callable[[int], Iterator[Batch]]
+
+    @property
+    def n_out(self) -> int:
+        """Number of classes."""
+        return len(self.classes)
+
+    def updates(self, batch_size: int) -> int:
+        """Full batches in an epoch; a ValueError if there is none."""
+        if batch_size > self.n_train:
+            raise ValueError(
+                f"`batch_size` is {batch_size} but task {self.name!r} has {self.n_train} training trials: make it smaller."
+            )
+        return self.n_train // batch_size
+
+
+def encoder(min_rate: u.Quantity, max_rate: u.Quantity):
+    """A braintools encoder of values in [0, 1] as Bernoulli spikes between two rates."""
+    module = getattr(braintools, "spike", braintools)  # where the encoders live since braintools 0.4
+    low, high = (float(rate.to_decimal(u.Hz)) for rate in (min_rate, max_rate))
+    return module.RateEncoder(gain=high, min_rate=low, max_rate=high)
+
+
+def batches_of(n: int, batch_size: int) -> Iterator[tuple[int, slice]]:
+    """Number and extent of the batches of ``n`` trials, the last one perhaps smaller."""
+    positive("batch_size", batch_size, whole=True)
+    for number, start in enumerate(range(0, n, batch_size)):
+        yield number, slice(start, min(start + batch_size, n))
+
+
+def held_out(make: Callable[[int, slice], Batch], n: int) -> Callable[[int], Iterator[Batch]]:
+    """Batches of ``n`` trials whose spikes do not depend on the batch size.
+
+    ``make(number, extent)`` gives the trials of one block; blocks are made at first use and kept as bytes.
+    """
+    kept: list[Batch] = []
+
+    def batches(batch_size: int) -> Iterator[Batch]:
+        positive("batch_size", batch_size, whole=True)
+        if not kept:
+            blocks = [make(number, extent) for number, extent in batches_of(n, _BLOCK)]
+            xs = np.concatenate([np.asarray(block.xs, np.int8) for block in blocks], axis=1)
+            ys = np.concatenate([np.asarray(block.ys) for block in blocks], axis=1)
+            kept.append(Batch(xs, ys, blocks[0].mask))
+        xs, ys, mask = kept[0]
+        for _, extent in batches_of(n, batch_size):
+            yield Batch(jnp.asarray(xs[:, extent], brainstate.environ.dftype()), ys[:, extent], mask)
+
+    return batches
+
+
+def seed_of(*numbers: int) -> int:
+    """One seed from several numbers; other numbers give an unrelated one."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def duration_steps(name: str, duration) -> int:
+    """A positive duration as a number of time steps.
+
+    Raises
+    ------
+    ValueError
+        If ``dt`` is not set or the duration is not a positive time.
+    """
+    positive(name, duration, unit=u.ms)
+    dt = brainstate.environ.get("dt", None)
+    if dt is None:
+        raise ValueError(
+            "`dt` is not set: put the call inside `with brainstate.environ.context(dt=1.0 * u.ms):`, or call "
+            "`brainstate.environ.set(dt=...)`."
+        )
+    steps = round(float(duration.to_decimal(u.ms) / dt.to_decimal(u.ms)))
+    if steps < 1:
+        raise ValueError(f"`{name}` is {duration} but one time step is {dt}: make it at least that long.")
+    return steps
+
+
+def positive(name: str, value, *, unit: u.Unit | None = None, whole: bool = False):
+    """Return ``value`` if it is a positive number (of the unit's dimension); else a ValueError naming ``name``."""
+    if unit is None:
+        number = value
+    elif isinstance(value, u.Quantity) and value.unit.has_same_dim(unit):
+        number = value.to_decimal(unit)
+    else:
+        raise ValueError(f"`{name}` must be a quantity in units like {unit}, got {value!r}: write e.g. `1.0 * u.{unit}`.")
+    kinds: tuple[type, ...] = (int, np.integer) if whole else (int, float, np.number)
+    kind = "a whole number" if whole else "a number"
+    if unit is None and (isinstance(number, bool) or not isinstance(number, kinds)):
+        raise ValueError(f"`{name}` must be {kind} above 0, got {value!r}.")
+    if not np.isfinite(number) or not number > 0:
+        raise ValueError(f"`{name}` must be {kind} above 0, got {value}.")
+    return value
