@@ -67,7 +67,7 @@ class Engine:
         blank = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), y)
         more, _ = self._observed.trace(self.zeros, blank, *slices)
         self.used = sorted({*used, *more, *weights})
-        self._find_signals(blank, slices)
+        self._find_signals(slices)
 
     # -- one step ------------------------------------------------------------------------
 
@@ -102,20 +102,20 @@ class Engine:
         x = {self.graph.connections[key].name: value for key, value in recorder.x.items()}
         return {"loss": loss, "aux": aux, "varying": varying, "constant": constant, "x": x}
 
-    def _find_signals(self, blank, slices) -> None:
+    def _find_signals(self, slices) -> None:
         """Which states carry a learning signal, by dependency; every weight must get one of these or a path of its own."""
         seen: set = set()
         values = self.graph.states.read(self.used)
 
         def probe(zeros, own):
-            out = self._observed({**values, **own}, zeros, blank, *slices)[1]
+            out = self._observed({**values, **own}, zeros, {}, *slices)[1]  # nothing handed over: what is sent must depend too
             return marked(out["loss"], key, seen)
 
         def lift(tree):
             return jax.tree.map(lambda a: jnp.asarray(a)[None], tree)
 
         self.signals: set = set()
-        if jax.eval_shape(lambda: self._observed(values, self.zeros, blank, *slices)[1]["loss"]) is None:
+        if jax.eval_shape(lambda: self._observed(values, self.zeros, {}, *slices)[1]["loss"]) is None:
             return
         for path, zero in self.zeros.items():
             key = path

@@ -242,15 +242,11 @@ def test_a_saved_trace_continues_in_a_fresh_model():
     first, second = Run("layered two leaky"), Run("layered two leaky")
     half = T // 2
     first.learner.etrace_evolve(first.xs[:half])
-    saved = {path: np.asarray(v) if not isinstance(v, u.Quantity) else v for path, v in _values(first.learner).items()}
+    saved = {path: jax.tree.map(np.asarray, state.value) for path, state in first.learner.states().items()}
     for path, state in second.learner.states().items():
         state.value = saved[path]
     a, b = (r.learner.etrace_grad(r.xs[half:], r.ys[half:], step_fn=r.step, reduction="sum") for r in (first, second))
     jax.tree.map(np.testing.assert_array_equal, networks.mantissas(a), networks.mantissas(b))
-
-
-def _values(learner):
-    return {path: state.value for path, state in learner.states().items()}
 
 
 def test_the_same_step_function_is_compiled_once():

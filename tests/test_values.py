@@ -1,0 +1,209 @@
+"""Simulated values equal those of `brainpy.state`, and a few numbers that can be redone on paper."""
+
+import inspect
+
+import brainstate
+import braintools
+import brainunit as u
+import jax
+import jax.numpy as jnp
+import networks
+import numpy as np
+import pytest
+
+import etrax
+from etrax.neurons import ALIF, LIF, LeakyReadout
+from etrax.synapses import COBA, CUBA, AlignPostProj, DeltaProj, Expon
+
+MINE = networks.package(etrax.neurons, etrax.synapses, etrax.neurons.LeakyReadout)
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return pytest.importorskip("brainpy.state", reason="comes with the extra `test`")
+
+
+def run(net, xs):
+    """States and spikes of all populations at every step."""
+    brainstate.nn.init_all_states(net, batch_size=xs.shape[1])
+
+    def step(x):
+        out = net(x)
+        neurons = [getattr(net, f"neu{k}") for k in range(len(net.description.populations))]
+        states = [{name: state.value for name, state in found.items()} for found in net.hidden()]
+        return out, states, [n.get_spike() for n in neurons]
+
+    return brainstate.transform.for_loop(step, xs)
+
+
+class LeakThenWeigh(brainstate.nn.Module):
+    """The reference's leaky readout under the arguments of ours."""
+
+    def __init__(self, reference, in_size, out_size, tau, w_init, pre):
+        super().__init__()
+        self.readout = reference.LeakyRateReadout(in_size, out_size, tau=tau, w_init=lambda shape: w_init)
+
+    def update(self, x):
+        return self.readout(x)
+
+
+DETACHED = [name for name in networks.NETWORKS if "detached" in name]  # the reference has no such option; same values
+
+
+@pytest.mark.parametrize("name", networks.NETWORKS)
+def test_equal_step_for_step(name, reference):
+    case = networks.case(name)
+    lib = networks.package(reference, reference, lambda *args, **kwargs: LeakThenWeigh(reference, *args, **kwargs))
+    lib.detaches = False
+    mine = run(networks.Built(MINE, case.net, case.params), case.xs)
+    theirs = run(networks.Built(lib, case.net, case.params), case.xs)
+    assert jax.tree.structure(mine[1:]) == jax.tree.structure(theirs[1:])
+    for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13)
+    rates = [float(z.mean()) for z in mine[2]]
+    assert all(0.02 < rate < 0.5 for rate in rates)
+
+
+@pytest.mark.parametrize("name", ["LIF", "ALIF", "Expon", "CUBA", "COBA", "AlignPostProj", "DeltaProj"])
+def test_same_arguments_and_defaults(name, reference):
+    def arguments(cls):
+        named = inspect.signature(cls.__init__).parameters
+        return {k: p.default for k, p in named.items() if p.kind is not p.VAR_POSITIONAL and k != "self"}
+
+    theirs = arguments(getattr(reference, name))
+    mine = arguments(getattr(etrax.neurons, name, None) or getattr(etrax.synapses, name))
+    later = {"delay"}  # axonal delays are not there yet
+    added = {"detach_reset"}
+    assert [k for k in mine if k not in added] == [k for k in theirs if k not in later]
+    for key in set(mine) & set(theirs):
+        if isinstance(mine[key], u.Quantity | float | str | None):
+            assert mine[key] == theirs[key]
+        else:
+            assert repr(mine[key]) == repr(theirs[key])
+
+
+# ------------------------------------------------------------------------------------------------- on paper
+
+# dt = 1 ms and tau = 1 / ln 2 ms: everything halves in a step.
+HALF = 1.0 / np.log(2.0) * u.ms
+
+
+def trajectory(module, inputs, *states):
+    module.init_state()
+    rows = []
+    for x in inputs:
+        out = module(x)
+        values = [out, *(getattr(module, s).value for s in states)]
+        rows.append([u.get_mantissa(v).item() for v in values])
+    return np.array(rows)
+
+
+def test_lif_by_hand():
+    """V' = V/2 + I/2 with I = 3 mA at R = 1 ohm; a spike (V >= 1) takes 1 off before the next step."""
+    got = trajectory(LIF(1, tau=HALF), [3.0 * u.mA, 3.0 * u.mA, 0.0 * u.mA, 0.0 * u.mA, 0.0 * u.mA], "V")
+    np.testing.assert_allclose(got[:, 1], [1.5, 1.75, 0.375, 0.1875, 0.09375], rtol=1e-12)
+    np.testing.assert_array_equal(got[:, 0], [1.0, 1.0, 0.0, 0.0, 0.0])
+
+
+def test_hard_reset_by_hand():
+    """A hard reset puts V to -1 mV before the next step, wherever it was."""
+    neuron = LIF(1, tau=HALF, V_reset=-1.0 * u.mV, spk_reset="hard")
+    got = trajectory(neuron, [3.0 * u.mA, 0.0 * u.mA, 5.0 * u.mA, 0.0 * u.mA, 0.0 * u.mA], "V")
+    np.testing.assert_allclose(got[:, 1], [1.5, -0.5, 2.25, -0.5, -0.25], rtol=1e-12)
+
+
+def test_alif_by_hand():
+    """a' = (a + z)/2; the threshold is 1 + a: V = 1.25 is a spike at a = 0 and none at a = 0.5."""
+    neuron = ALIF(1, tau=HALF, tau_a=HALF, beta=1.0 * u.mV)
+    got = trajectory(neuron, [2.5 * u.mA, 2.25 * u.mA, 0.0 * u.mA, 0.0 * u.mA, 0.0 * u.mA], "V", "a")
+    np.testing.assert_allclose(got[:, 1], [1.25, 1.25, 0.625, 0.3125, 0.15625], rtol=1e-12)
+    np.testing.assert_allclose(got[:, 2], [0.0, 0.5, 0.25, 0.125, 0.0625], rtol=1e-12)
+    np.testing.assert_array_equal(got[:, 0], [1.0, 0.0, 0.0, 0.0, 0.0])
+
+
+def test_expon_by_hand():
+    """g' = g/2 + y."""
+    got = trajectory(Expon(1, tau=HALF), [1.0 * u.mS, 0.0 * u.mS, 1.0 * u.mS, 0.0 * u.mS, 0.0 * u.mS], "g")
+    np.testing.assert_allclose(got[:, 1], [1.0, 0.5, 1.25, 0.625, 0.3125], rtol=1e-12)
+
+
+def test_leaky_readout_by_hand():
+    """s' = s/2 + z, and the output is twice that."""
+    readout = LeakyReadout(1, 1, tau=HALF, w_init=lambda shape: jnp.full(shape, 2.0))
+    got = trajectory(readout, [jnp.ones(1), jnp.zeros(1), jnp.ones(1), jnp.zeros(1), jnp.zeros(1)], "s")
+    np.testing.assert_allclose(got[:, 1], [1.0, 0.5, 1.25, 0.625, 0.3125], rtol=1e-12)
+    np.testing.assert_allclose(got[:, 0], 2 * got[:, 1], rtol=1e-12)
+
+
+def test_coba_by_hand():
+    """At g = 1 S and R = 1 ohm the conductance equals the leak: V heads for E/2, at twice the rate (a quarter is left)."""
+    net = brainstate.nn.Module()
+    net.neu = LIF(1, tau=HALF, V_th=100.0 * u.mV)
+    comm = brainstate.nn.Linear(1, 1, w_init=lambda shape: jnp.ones(shape) * u.siemens, b_init=None)
+    forever = Expon(1, tau=1e12 * u.ms)
+    net.syn = AlignPostProj(comm=comm, syn=forever, out=COBA(8.0 * u.mV), post=net.neu)
+    brainstate.nn.init_all_states(net)
+    V = []
+    for x in [1.0, 0.0, 0.0]:
+        net.syn(jnp.full(1, x))
+        net.neu()
+        V.append(float(net.neu.V.value.to_decimal(u.mV)[0]))
+    np.testing.assert_allclose(V, [3.0, 3.75, 3.9375], rtol=1e-9)
+
+
+def test_delta_by_hand():
+    """A delta synapse adds its weight to V at the end of the step."""
+    net = brainstate.nn.Module()
+    net.neu = LIF(1, tau=HALF)
+    comm = brainstate.nn.Linear(1, 1, w_init=lambda shape: jnp.full(shape, 0.8) * u.mV, b_init=None)
+    net.jump = DeltaProj(comm=comm, post=net.neu)
+    brainstate.nn.init_all_states(net)
+    V = []
+    for x in [1.0, 1.0, 0.0]:
+        net.jump(jnp.full(1, x))
+        net.neu()
+        V.append(float(net.neu.V.value.to_decimal(u.mV)[0]))
+    np.testing.assert_allclose(V, [0.8, 1.2, 0.1], rtol=1e-12)
+
+
+# ------------------------------------------------------------------------------------------------- use as modules
+
+
+@pytest.mark.parametrize("batch", [None, 3])
+def test_states_have_the_shape_of_batch_and_population_and_reset_to_what_they_were(batch):
+    for module in (LIF((2, 3)), ALIF((2, 3)), Expon((2, 3)), LeakyReadout((2, 3), 4)):
+        module.init_state(batch)
+        first = {k: s.value for k, s in module.hidden.items()}
+        assert all(u.math.shape(v) == ((2, 3) if batch is None else (3, 2, 3)) for v in first.values())
+        for state in module.hidden.values():
+            state.value = state.value + 1.0 * u.get_unit(state.value)
+        module.reset_state(batch)
+        for name, state in module.hidden.items():
+            assert u.get_unit(state.value) == u.get_unit(first[name])
+            np.testing.assert_array_equal(u.get_mantissa(state.value), u.get_mantissa(first[name]))
+
+
+def test_synapses_of_one_description_are_shared():
+    neu = LIF(2)
+
+    def project(tau, label=None):
+        comm = brainstate.nn.Linear(2, 2, w_init=braintools.init.KaimingNormal(unit=u.mS), b_init=None)
+        return AlignPostProj(comm=comm, syn=Expon.desc(2, tau=tau), out=CUBA.desc(), post=neu, label=label)
+
+    one, two, other, apart = project(5 * u.ms), project(5 * u.ms), project(6 * u.ms), project(5 * u.ms, "apart")
+    assert one.syn is two.syn
+    assert len({id(p.syn) for p in (one, other, apart)}) == 3
+    assert len(neu.receivers) == 3
+
+
+def test_prefetched_input():
+    """Callables and States before `comm` are applied in turn."""
+    net = brainstate.nn.Module()
+    net.pre, net.post = LIF(2), LIF(2)
+    comm = brainstate.nn.Linear(2, 2, w_init=lambda shape: jnp.eye(2) * u.mV, b_init=None)
+    net.jump = DeltaProj(net.pre.prefetch("V"), lambda V: V / u.mV, comm=comm, post=net.post)
+    brainstate.nn.init_all_states(net)
+    net.pre.V.value = jnp.array([0.3, 0.4]) * u.mV
+    net.jump()
+    net.post()
+    np.testing.assert_allclose(net.post.V.value.to_decimal(u.mV), [0.3, 0.4], rtol=1e-12)
