@@ -17,7 +17,17 @@ import brainunit as u
 from . import plots, tasks
 from .files import writable_folder
 from .network import record_trace, record_trial, save_weights
-from .training import METHODS, Evaluation, Run, check_method, check_numbers, evaluate, progress_bar, train, write_metrics
+from .training import (
+    METHODS,
+    Evaluation,
+    Run,
+    check_method,
+    check_numbers,
+    evaluate,
+    progress_bar,
+    train,
+    write_metrics,
+)
 
 __all__ = ["main"]
 
@@ -44,14 +54,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("task", metavar="TASK", help=f"one of: {', '.join(tasks.TASKS)}")
     command.add_argument(
-        "--method", default="d_rtrl", metavar="NAME", help=f"where gradients come from: {', '.join(METHODS)} (default: d_rtrl)"
+        "--method",
+        default="d_rtrl",
+        metavar="NAME",
+        help=f"where gradients come from: {', '.join(METHODS)} (default: d_rtrl)",
     )
     command.add_argument("--out", metavar="DIR", help="folder to write to, made if need be (default: etrax-TASK)")
-    command.add_argument("--seed", type=int, default=0, metavar="N", help="of weights, order of trials and spikes (default: 0)")
+    command.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of weights, order of trials and spikes (default: 0)"
+    )
     command.add_argument("--epochs", type=int, metavar="N", help="passes over the training trials")
     command.add_argument("--batch-size", type=int, metavar="B", help="trials per update")
     command.add_argument("--neurons", type=int, metavar="N", help="recurrent neurons")
-    command.add_argument("--learning-rate", type=float, metavar="X", help="of Adam at the start; falls along half a cosine")
+    command.add_argument(
+        "--learning-rate", type=float, metavar="X", help="of Adam at the start; falls along half a cosine"
+    )
     command.add_argument(
         "--chunk-size",
         type=int,
@@ -115,7 +132,7 @@ def _train(args: argparse.Namespace, task: tasks.Task, recipe: tasks.Recipe, fol
                 seed=args.seed,
                 chunk_size=args.chunk_size,
                 progress=bar,
-                on_epoch=lambda history: write_metrics(folder / "metrics.csv", rows + history),
+                on_epoch=lambda history, done=tuple(rows): write_metrics(folder / "metrics.csv", [*done, *history]),
             )
             rows += run.history
             runs.append(run)

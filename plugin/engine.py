@@ -108,7 +108,9 @@ class Engine:
         values = self.graph.states.read(self.used)
 
         def probe(zeros, own):
-            out = self._observed({**values, **own}, zeros, {}, *slices)[1]  # nothing handed over: what is sent must depend too
+            out = self._observed({**values, **own}, zeros, {}, *slices)[
+                1
+            ]  # nothing handed over: what is sent must depend too
             return marked(out["loss"], key, seen)
 
         def lift(tree):

@@ -31,6 +31,12 @@ def writable_folder(path: str | os.PathLike, name: str = "out") -> Path:
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
-        reason = "a file of that name is in the way" if isinstance(error, FileExistsError | NotADirectoryError) else error.strerror
-        raise ValueError(f"`{name}` {str(path)!r} cannot be written ({reason}): name a folder you may write to.") from error
+        reason = (
+            "a file of that name is in the way"
+            if isinstance(error, FileExistsError | NotADirectoryError)
+            else error.strerror
+        )
+        raise ValueError(
+            f"`{name}` {str(path)!r} cannot be written ({reason}): name a folder you may write to."
+        ) from error
     return path

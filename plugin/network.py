@@ -19,7 +19,16 @@ from .neurons import ALIF, LeakyReadout
 from .synapses import CUBA, AlignPostProj, Expon
 from .tasks import Recipe, Task
 
-__all__ = ["RecurrentALIF", "TraceRecording", "Trial", "build", "load_weights", "record_trace", "record_trial", "save_weights"]
+__all__ = [
+    "RecurrentALIF",
+    "TraceRecording",
+    "Trial",
+    "build",
+    "load_weights",
+    "record_trace",
+    "record_trial",
+    "save_weights",
+]
 
 
 class RecurrentALIF(brainstate.nn.Module):
@@ -42,7 +51,9 @@ class RecurrentALIF(brainstate.nn.Module):
         self.neurons = ALIF(n_rec, tau=recipe.tau, tau_a=recipe.tau_a, beta=recipe.beta)
         scale = float(recipe.weight_scale.to_decimal(u.mS)) / fan_in**0.5
         self.projection = AlignPostProj(
-            comm=brainstate.nn.Linear(fan_in, n_rec, w_init=braintools.init.Normal(0.0 * u.mS, scale * u.mS), b_init=None),
+            comm=brainstate.nn.Linear(
+                fan_in, n_rec, w_init=braintools.init.Normal(0.0 * u.mS, scale * u.mS), b_init=None
+            ),
             syn=Expon(n_rec, tau=recipe.tau_syn),
             out=CUBA(),
             post=self.neurons,
@@ -198,7 +209,9 @@ def record_trial(network: RecurrentALIF, task: Task, recipe: Recipe, *, index: i
     )
 
 
-def record_trace(network: RecurrentALIF, task: Task, recipe: Recipe, trial: Trial, *, neuron: int | None = None) -> TraceRecording:
+def record_trace(
+    network: RecurrentALIF, task: Task, recipe: Recipe, trial: Trial, *, neuron: int | None = None
+) -> TraceRecording:
     """Eligibility traces at every step of a recorded trial, for the synapses onto one neuron.
 
     Without ``neuron``, one that spikes more than three quarters of all do is taken.

@@ -34,7 +34,14 @@ _STYLE = {
     "lines.linewidth": 1.2,
 }
 _WIDTH = 6.5  # inches: the text width of a page
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito: told apart by all readers
+_COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+)  # Okabe and Ito: told apart by all readers
 
 
 def _panels(height: float, *args, **kwargs) -> tuple[Figure, Any]:
@@ -173,7 +180,11 @@ def plot_learning(history: list[dict[str, Any]]) -> Figure:
     """
     figure, axes = _panels(3.0, 1, 3)
     methods = list(dict.fromkeys(row["method"] for row in history))
-    columns = (("loss", "cross-entropy (nats)", 1.0), ("accuracy", "accuracy (%)", 100.0), ("rate_hz", "firing rate (Hz)", 1.0))
+    columns = (
+        ("loss", "cross-entropy (nats)", 1.0),
+        ("accuracy", "accuracy (%)", 100.0),
+        ("rate_hz", "firing rate (Hz)", 1.0),
+    )
     for axis, (column, label, factor) in zip(axes, columns, strict=True):
         for method, colour in zip(methods, _COLOURS, strict=False):
             rows = [row for row in history if row["method"] == method]

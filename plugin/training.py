@@ -219,7 +219,9 @@ def progress_bar(task: Task, recipe: Recipe, methods: Iterable[str], *, disable:
     total = task.updates(recipe.batch_size) * recipe.epochs * len(list(methods))
     interval = 0.2 if sys.stderr.isatty() else 10.0
     bar_format = "{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} updates{postfix}, {remaining} left"
-    return tqdm(total=total, disable=disable, mininterval=interval, bar_format=bar_format, dynamic_ncols=True, file=sys.stderr)
+    return tqdm(
+        total=total, disable=disable, mininterval=interval, bar_format=bar_format, dynamic_ncols=True, file=sys.stderr
+    )
 
 
 def write_metrics(path: str | os.PathLike, rows: list[dict[str, Any]]) -> None:
@@ -308,7 +310,9 @@ def _evaluate(forward: Callable, network: RecurrentALIF, batches: Iterable[Batch
             index = np.minimum(np.arange(start, start + size), n - 1)
             result = forward(jnp.asarray(batch.xs)[:, index], np.asarray(batch.ys)[:, index], batch.mask)
             kept = min(size, n - start)
-            parts.append([*(np.asarray(leaf)[:kept] for leaf in result), np.asarray(batch.ys)[-1, start : start + kept]])
+            parts.append(
+                [*(np.asarray(leaf)[:kept] for leaf in result), np.asarray(batch.ys)[-1, start : start + kept]]
+            )
     if not parts:
         raise ValueError("`batches` is empty: give at least one batch of trials, e.g. `task.test(32)`.")
     losses, answers, rates, labels = (np.concatenate(column) for column in zip(*parts, strict=True))

@@ -35,10 +35,6 @@ class Batch(NamedTuple):
     mask: Any
 
 
-def _default(quantity: u.Quantity) -> Any:
-    return dataclasses.field(default_factory=lambda: quantity)
-
-
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """A network and how long to train it.
@@ -65,12 +61,12 @@ class Recipe:
     """
 
     n_rec: int = 100
-    tau: u.Quantity = _default(20.0 * u.ms)
-    tau_a: u.Quantity = _default(200.0 * u.ms)
-    tau_syn: u.Quantity = _default(10.0 * u.ms)
-    tau_out: u.Quantity = _default(40.0 * u.ms)
-    beta: u.Quantity = _default(0.5 * u.mV)
-    weight_scale: u.Quantity = _default(3.0 * u.mS)
+    tau: u.Quantity = dataclasses.field(default_factory=lambda: 20.0 * u.ms)
+    tau_a: u.Quantity = dataclasses.field(default_factory=lambda: 200.0 * u.ms)
+    tau_syn: u.Quantity = dataclasses.field(default_factory=lambda: 10.0 * u.ms)
+    tau_out: u.Quantity = dataclasses.field(default_factory=lambda: 40.0 * u.ms)
+    beta: u.Quantity = dataclasses.field(default_factory=lambda: 0.5 * u.mV)
+    weight_scale: u.Quantity = dataclasses.field(default_factory=lambda: 3.0 * u.mS)
     batch_size: int = 32
     epochs: int = 30
     learning_rate: float = 1e-2
@@ -203,7 +199,9 @@ def positive(name: str, value, *, unit: u.Unit | None = None, whole: bool = Fals
     elif isinstance(value, u.Quantity) and value.unit.has_same_dim(unit):
         number = value.to_decimal(unit)
     else:
-        raise ValueError(f"`{name}` must be a quantity in units like {unit}, got {value!r}: write e.g. `1.0 * u.{unit}`.")
+        raise ValueError(
+            f"`{name}` must be a quantity in units like {unit}, got {value!r}: write e.g. `1.0 * u.{unit}`."
+        )
     kinds: tuple[type, ...] = (int, np.integer) if whole else (int, float, np.number)
     kind = "a whole number" if whole else "a number"
     if unit is None and (isinstance(number, bool) or not isinstance(number, kinds)):

@@ -84,6 +84,8 @@ def _split() -> dict[str, tuple[np.ndarray, np.ndarray]]:
         ) from error
     images, labels = load_digits(return_X_y=True)
     images, labels = (images / 16.0).astype(np.float32), labels.astype(np.int32)
-    x_train, x_rest, y_train, y_rest = train_test_split(images, labels, test_size=0.4, stratify=labels, random_state=_SPLIT)
+    x_train, x_rest, y_train, y_rest = train_test_split(
+        images, labels, test_size=0.4, stratify=labels, random_state=_SPLIT
+    )
     x_val, x_test, y_val, y_test = train_test_split(x_rest, y_rest, test_size=0.5, stratify=y_rest, random_state=_SPLIT)
     return {"train": (x_train, y_train), "validation": (x_val, y_val), "test": (x_test, y_test)}

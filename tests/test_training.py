@@ -1,0 +1,158 @@
+"""Training and the command line: one small run end to end, what it writes, what bad input gets."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import brainstate
+import brainunit as u
+import jax
+import numpy as np
+import pytest
+
+from etrax import cli, network, tasks, training
+
+SMALL = tasks.Recipe(n_rec=20, batch_size=64, epochs=2)
+
+
+@pytest.fixture(autouse=True)
+def single_precision():
+    with brainstate.environ.context(precision=32):
+        yield
+
+
+@pytest.fixture(scope="module")
+def digits():
+    with brainstate.environ.context(dt=1.0 * u.ms, precision=32):
+        return tasks.get("digits")
+
+
+@pytest.mark.parametrize("method", training.METHODS)
+def test_every_method_trains_what_it_says(digits, method):
+    before = network.build(digits, SMALL, seed=3)
+    run = training.train(digits, SMALL, method=method, seed=3)
+    losses = [row["train_loss"] for row in run.history]
+    assert losses[1] < losses[0]
+    moved = {
+        path: any(
+            np.any(np.asarray(u.get_mantissa(a)) != np.asarray(u.get_mantissa(b)))
+            for a, b in zip(jax.tree.leaves(old.value), jax.tree.leaves(new.value), strict=True)
+        )
+        for (path, old), new in zip(
+            before.states(brainstate.ParamState).items(),
+            run.network.states(brainstate.ParamState).values(),
+            strict=True,
+        )
+    }
+    assert moved["readout", "weight"]
+    assert moved["projection", "comm", "weight"] == (method != "readout")
+    assert run.history[-1]["train_rate_hz"] > 0
+    assert (run.trace_bytes > 0) == (method != "bptt")
+
+
+def test_the_chunk_size_changes_nothing(digits):
+    one, other = (training.train(digits, SMALL, seed=1, chunk_size=k).history[0]["train_loss"] for k in (10, 100))
+    np.testing.assert_allclose(one, other, rtol=1e-3)
+
+
+def test_weights_come_back(digits, tmp_path):
+    path = tmp_path / "weights.msgpack"
+    first, second = network.build(digits, SMALL, seed=1), network.build(digits, SMALL, seed=2)
+    network.save_weights(path, first)
+    network.load_weights(path, second)
+    a, b = (training.evaluate(net, digits.validation(64)) for net in (first, second))
+    assert a.loss == b.loss
+    np.testing.assert_array_equal(a.predictions, b.predictions)
+    assert [p.name for p in tmp_path.iterdir()] == ["weights.msgpack"]
+    with pytest.raises(ValueError, match="do not fit the network"):
+        network.load_weights(path, network.build(digits, tasks.Recipe(n_rec=21)))
+    with pytest.raises(FileNotFoundError, match="is not a file"):
+        network.load_weights(tmp_path / "none", second)
+
+
+def test_the_command_writes_what_it_names(tmp_path, capsys):
+    out = tmp_path / "new" / "folder"
+    arguments = ["train", "digits", "--epochs", "1", "--neurons", "20", "--batch-size", "64", "--chunk-size", "50"]
+    assert cli.main([*arguments, "--out", str(out), "--seed", "4"]) == 0
+    printed = capsys.readouterr().out
+    for part in ("test accuracy", "trained in", "of traces at the peak", "D = 0", "readout only", "spikes per neuron"):
+        assert part in printed
+    figures = {"rasters", "states", "eligibility_trace", "learning_curves", "confusion_matrix"}
+    names = {f"{figure}.png" for figure in figures} | {"metrics.csv", "weights.msgpack"}
+    assert {path.name for path in out.iterdir()} == names
+    assert all(str(out / name) in printed for name in names)
+    assert all((out / f"{figure}.png").read_bytes().startswith(b"\x89PNG") for figure in figures)
+    with open(out / "metrics.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["method"] for row in rows] == ["d_rtrl", "no_trace", "readout"]
+    assert all(0 <= float(row["validation_accuracy"]) <= 1 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["mnist"], "`task` must be one of digits, dms; got 'mnist'"),
+        (["digits", "--method", "rtrl"], "`method` must be one of d_rtrl, no_trace, readout, bptt; got 'rtrl'"),
+        (["digits", "--epochs", "0"], "`epochs` must be a whole number above 0, got 0"),
+        (["digits", "--chunk-size", "-1"], "`chunk_size` must be a whole number above 0, got -1"),
+        (["digits", "--seed", "-1"], "`seed` must be a whole number from 0"),
+        (["digits", "--batch-size", "9999"], "`batch_size` is 9999 but task 'digits' has 1078 training trials"),
+        (["digits", "--delay", "100"], "task 'digits' has no option `delay`"),
+        (["dms", "--delay", "-3"], "`delay` must be a number above 0"),
+        (["digits", "--epochs", "many"], "argument --epochs: invalid int value: 'many'"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, message, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["train", *arguments, "--out", str(tmp_path)])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit):
+        cli.main(["train", "digits", "--out", str(tmp_path / "file")])
+    assert "`out` " in (error := capsys.readouterr().err)
+    assert "cannot be written" in error
+
+
+def test_without_scikit_learn():
+    code = "import sys; sys.modules['sklearn'] = None; from etrax.cli import main; main(['train', 'digits'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "pip install 'etrax[demo]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_command_is_installed():
+    done = subprocess.run(
+        [Path(sys.executable).with_name("etrax"), "train", "--help"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    for option in ("--seed", "--chunk-size", "--out", "--epochs", "--method", "--delay"):
+        assert option in done.stdout
+
+
+@pytest.mark.slow
+def test_digits_are_learnt():
+    """The demo's promise: 93 % on the held-out digits, above the readout alone."""
+    with brainstate.environ.context(dt=1.0 * u.ms):
+        task = tasks.get("digits")
+        full, readout = (training.train(task, method=method) for method in ("d_rtrl", "readout"))
+        accuracy = {r.method: training.evaluate(r.network, task.test(60)).accuracy for r in (full, readout)}
+    assert accuracy["d_rtrl"] >= 0.93
+    assert accuracy["d_rtrl"] > accuracy["readout"]
+
+
+@pytest.mark.slow
+def test_dms_is_learnt_over_a_delay():
+    """Chance is one half; the readout alone cannot bridge the delay."""
+    with brainstate.environ.context(dt=1.0 * u.ms):
+        task = tasks.get("dms", delay=300.0 * u.ms)
+        run = training.train(task)
+        assert training.evaluate(run.network, task.test(64)).accuracy > 0.8
