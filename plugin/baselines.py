@@ -35,7 +35,8 @@ class BPTT(brainstate.nn.Module):
     def __init__(self, model: brainstate.nn.Module, *, name: str | None = None):
         super().__init__(name=name)
         self.model = model
-        self._states: States | None = None
+        self._states = States(())
+        self._params: dict | None = None
 
     def compile_graph(self, *args) -> None:
         """Take note of the model's parameters; ``args`` is one step's input."""
@@ -48,7 +49,7 @@ class BPTT(brainstate.nn.Module):
     @property
     def param_states(self) -> dict:
         """The trainable parameters of the model by path."""
-        if self._states is None:
+        if self._params is None:
             raise RuntimeError("this BPTT is not compiled: use `etrax.compile(model, etrax.BPTT, x0, batch_size=...)`.")
         return dict(self._params)
 

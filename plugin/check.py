@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .jacobian import coefficient
-from .module import Current, Dynamics, Neuron, Synapse, SynOut, named_current
+from .module import Current, Dynamics, Neuron, Synapse, SynOut, check_dt, named_current
 
 __all__ = ["JacobianCheck", "check_jacobian"]
 
@@ -66,8 +66,7 @@ def check_jacobian(module: Dynamics | SynOut, *, points: int = 8, rtol: float = 
         If ``dt`` is not set; if an entry is wrong, is missing or has the wrong unit (it is named, with both
         values); if the transition mixes neurons.
     """
-    if brainstate.environ.get("dt", None) is None:
-        raise ValueError("`dt` is not set: put the call inside `with brainstate.environ.context(dt=1.0 * u.ms):`.")
+    check_dt()
     if not isinstance(module, (Dynamics, SynOut)):
         raise TypeError(f"`module` must be an etrax neuron, synapse, filter or output, got {type(module).__name__}.")
     with jax.enable_x64(True), brainstate.environ.context(precision=64):

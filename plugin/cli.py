@@ -7,6 +7,7 @@ import dataclasses
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
@@ -132,7 +133,7 @@ def _train(args: argparse.Namespace, task: tasks.Task, recipe: tasks.Recipe, fol
                 seed=args.seed,
                 chunk_size=args.chunk_size,
                 progress=bar,
-                on_epoch=lambda history, done=tuple(rows): write_metrics(folder / "metrics.csv", [*done, *history]),
+                on_epoch=partial(_write_all, folder / "metrics.csv", tuple(rows)),
             )
             rows += run.history
             runs.append(run)
@@ -144,6 +145,11 @@ def _train(args: argparse.Namespace, task: tasks.Task, recipe: tasks.Recipe, fol
     print(f"everything together took {time.perf_counter() - start:.0f} s; written to {folder}:")
     for path in [folder / "metrics.csv", folder / "weights.msgpack", *figures]:
         print(f"  {path}")
+
+
+def _write_all(path: Path, done: tuple[dict, ...], history: list[dict]) -> None:
+    """The metrics of the trainings that are done and of the one that runs."""
+    write_metrics(path, [*done, *history])
 
 
 def _draw(run: Run, result: Evaluation, rows: list[dict], folder: Path) -> list[Path]:

@@ -107,7 +107,7 @@ class Engine:
         seen: set = set()
         values = self.graph.states.read(self.used)
 
-        def probe(zeros, own):
+        def probe(key, zeros, own):
             out = self._observed({**values, **own}, zeros, {}, *slices)[
                 1
             ]  # nothing handed over: what is sent must depend too
@@ -119,17 +119,15 @@ class Engine:
         self.signals: set = set()
         if jax.eval_shape(lambda: self._observed(values, self.zeros, {}, *slices)[1]["loss"]) is None:
             return
-        for path, zero in self.zeros.items():
-            key = path
-            jax.eval_shape(jax.vmap(lambda z, path=path: probe({**self.zeros, path: z}, {})), lift(zero))
+        for name, zero in self.zeros.items():
+            jax.eval_shape(jax.vmap(lambda z, name=name: probe(name, {**self.zeros, name: z}, {})), lift(zero))
         self.signals = set(seen)
         for i in self.weights:
             state = self.graph.states.all[i]
             if any(self._is_signalled(c) for c in self.graph.connections.values() if state in c.params.values()):
                 continue
-            key = ("weight", i)
-            jax.eval_shape(jax.vmap(lambda v, i=i: probe(self.zeros, {i: v})), lift(values[i]))
-            if key not in seen:
+            jax.eval_shape(jax.vmap(lambda v, i=i: probe(i, self.zeros, {i: v})), lift(values[i]))
+            if i not in seen:
                 name = ".".join(map(str, self.graph.paths.get(id(state), (f"state {i}",))))
                 raise ValueError(
                     f"no path leads from the parameter {name} to the loss within one step, so its online gradient is always "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 import brainstate
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 from .carry import Trace
 from .engine import Engine
 from .graph import Graph
+from .module import check_dt
 from .population import Path
 from .recorder import active
 from .report import Report
@@ -71,11 +73,7 @@ class D_RTRL(SequenceDriver, brainstate.nn.Module):
         ValueError
             If ``dt`` is not set, if ``args`` do not fit the model, or if a parameter can never get a gradient.
         """
-        if brainstate.environ.get("dt", None) is None:
-            raise ValueError(
-                "`dt` is not set: put the call inside `with brainstate.environ.context(dt=1.0 * u.ms):`, or call "
-                "`brainstate.environ.set(dt=...)`."
-            )
+        check_dt()
         if not args:
             raise ValueError("`compile_graph` needs an example input of one step, e.g. `learner.compile_graph(xs[0])`.")
         self._dt = brainstate.environ.get_dt()
@@ -84,7 +82,7 @@ class D_RTRL(SequenceDriver, brainstate.nn.Module):
         self._layouts = {c.name: Trace(graph, c) for c in graph.connections.values()}
         self.traces = {name: EligibilityTrace(layout.zeros()) for name, layout in self._layouts.items()}
         self._graph = graph
-        self._engines: dict = {}
+        self._engines = OrderedDict()
         self._engine = Engine(graph, self._layouts, lambda *a: (None, self.model(*a)), [], args)
         self._advance = jax.jit(self._advance_trace)
         self._perturbed = jax.jit(self._perturbed_step)
@@ -156,7 +154,7 @@ class D_RTRL(SequenceDriver, brainstate.nn.Module):
         out = self._engine._observed(values, self._engine.zeros, {}, *args)[1]
         out = {**out, **jax.tree.map(lambda a: a[None], {k: out[k] for k in ("varying", "x")})}
         new = dict(eps)
-        for i in range(len(self._graph.populations)):
+        for i in range(len(self.graph.populations)):
             self._engine._train(i, {}, out, values, eps, new, {})
         return new
 
@@ -234,7 +232,7 @@ class D_RTRL(SequenceDriver, brainstate.nn.Module):
         graph = self.graph
         state = graph.params.get(tuple(weight)) if isinstance(weight, (tuple, list)) else weight
         connections = [c for c in graph.connections.values() if any(s is state for s in c.params.values())]
-        if not connections:
+        if state is None or not connections:
             known = sorted({".".join(map(str, p)) for c in graph.connections.values() for p in c.params})
             raise ValueError(f"`weight` {weight!r} has no trace; parameters with one: {', '.join(known) or 'none'}.")
         result: dict[Path, Any] = {}
@@ -298,17 +296,12 @@ def compile(
     """
     from .baselines import BPTT
 
-    known = {"d_rtrl": D_RTRL, "no_trace": NoTrace, "bptt": BPTT}
+    known: dict[str, Any] = {"d_rtrl": D_RTRL, "no_trace": NoTrace, "bptt": BPTT}
     if isinstance(algorithm, str):
         if algorithm.lower() not in known:
             raise ValueError(f"`algorithm` must be one of {', '.join(known)}, or a learner class; got {algorithm!r}.")
-        algorithm = known[algorithm.lower()]
-    if brainstate.environ.get("dt", None) is None:
-        raise ValueError(
-            "`dt` is not set: put the call inside `with brainstate.environ.context(dt=1.0 * u.ms):`, or call "
-            "`brainstate.environ.set(dt=...)`."
-        )
-    learner = algorithm(model, **options)
+    check_dt()
+    learner = known.get(str(algorithm).lower(), algorithm)(model, **options)
     if batch_size is not None:
         for i, leaf in enumerate(jax.tree.leaves(example_inputs)):
             if jnp.shape(leaf)[:1] != (batch_size,):

@@ -310,6 +310,17 @@ class SynOut(brainstate.nn.Module):
         )
 
 
+def check_dt() -> Any:
+    """The time step of the environment; a ValueError if there is none."""
+    dt = brainstate.environ.get("dt", None)
+    if dt is None:
+        raise ValueError(
+            "`dt` is not set: put the call inside `with brainstate.environ.context(dt=1.0 * u.ms):`, or call "
+            "`brainstate.environ.set(dt=...)`."
+        )
+    return dt
+
+
 def named_current(offset, slope) -> dict[str, Any]:
     """Offset and slope of a current under the names that Jacobian entries give them."""
     return {"current": offset} if slope is None else {"current": offset, "slope": slope}

@@ -23,7 +23,7 @@ from .training import METHODS, Evaluation
 
 __all__ = ["plot_confusion", "plot_learning", "plot_rasters", "plot_states", "plot_trace", "save"]
 
-_STYLE = {
+_STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.titlelocation": "left",

@@ -49,7 +49,7 @@ LOOP = Projection(("x", "z0[t-1]"))
 TAUS = np.array([6.0, 10.0, 15.0, 20.0])
 THRESHOLDS = np.array([0.8, 1.0, 1.3, 0.9])
 EXC, INH = Synapse(tau=5.0, scale=1e-3, E=6.0), Synapse(tau=9.0, scale=1e-3, E=-2.0)
-ALIF = dict(tau_a=40.0, beta=0.4)
+ALIF: dict[str, Any] = dict(tau_a=40.0, beta=0.4)
 
 # Feed-forward: D-RTRL is exact, whatever the neuron, the synapses and the readout.
 FEED_FORWARD = {

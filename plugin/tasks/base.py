@@ -12,6 +12,8 @@ import brainunit as u
 import jax.numpy as jnp
 import numpy as np
 
+from etrax.module import check_dt
+
 __all__ = ["Batch", "Recipe", "Task", "batches_of", "duration_steps", "encoder", "held_out", "positive", "seed_of"]
 
 _BLOCK = 64
@@ -180,12 +182,7 @@ def duration_steps(name: str, duration) -> int:
         If ``dt`` is not set or the duration is not a positive time.
     """
     positive(name, duration, unit=u.ms)
-    dt = brainstate.environ.get("dt", None)
-    if dt is None:
-        raise ValueError(
-            "`dt` is not set: put the call inside `with brainstate.environ.context(dt=1.0 * u.ms):`, or call "
-            "`brainstate.environ.set(dt=...)`."
-        )
+    dt = check_dt()
     steps = round(float(duration.to_decimal(u.ms) / dt.to_decimal(u.ms)))
     if steps < 1:
         raise ValueError(f"`{name}` is {duration} but one time step is {dt}: make it at least that long.")

@@ -72,7 +72,8 @@ def dms(*, delay: u.Quantity = 500.0 * u.ms, max_rate: u.Quantity = 100.0 * u.Hz
     def batch(source, first: int, n: int, seed: int) -> Batch:
         values, labels = source.batch_sample(n, start_index=first)
         with brainstate.environ.context(dt=dt), brainstate.random.seed_context(seed):
-            return Batch(*spikes(values, labels), mask)
+            xs, ys = spikes(values, labels)
+            return Batch(xs, ys, mask)
 
     def train(batch_size: int, seed: int = 0, epoch: int = 0):
         source = sources.setdefault(seed, trials(seed_of(_TRAINING, seed)))
