@@ -1,112 +1,47 @@
 """The eligibility trace of one projection, handed from one chunk of time to the next.
 
-For a layer that is affine in its input, ``y = x W + b``, the trace of ``W`` with respect to
-a state obeys ``eps_K = M_0 eps_0 + sum_t (M_t f_t) (x) x_t`` (design equation of the chunk).
-Where ``M_t f_t`` is the same for all neurons (kind *uniform*), ``eps`` is the filtered input
-itself, ``(rows, I)`` instead of ``(rows, I, N)``. The trace of ``b`` is that of an input that
-is always 1.
+The trace of the weights behind a drive obeys ``eps_K = M_0 eps_0 + sum_t (M_t f_t) (x) x_t`` for each
+state, with ``M_t = D_K ... D_{t+1}``. What is kept of it between chunks is a choice:
+
+========  =======================  ==========================================================
+carry     memory per sample        exactness
+========  =======================  ==========================================================
+dense     I N per state, or I      exact
+window    M (I + N S)              exact up to the product of ``D`` over ``M`` steps
+rank1     I + N S                  an approximation at every step (ES-D-RTRL)
+none      0                        truncated at the chunk
+========  =======================  ==========================================================
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
-import brainstate
-import brainunit as u
 import jax
 import jax.numpy as jnp
 
 from .graph import Connection, Graph
-from .jacobian import Kind, marked
+from .jacobian import Kind, matmul
+from .layer import Layer
 
-__all__ = ["Trace"]
+__all__ = ["CARRIES", "Carry", "Dense", "Nothing", "RankOne", "Window", "make_carry"]
+
+CARRIES = ("dense", "window", "rank1", "none")
+
+Trace = dict[str, Any]
 
 
-class Trace:
-    """Layout and algebra of the trace of one connection.
+class Carry(Layer):
+    """What is kept of the trace of one connection."""
 
-    The state of the trace is ``{state: {"x": array, "one": array}}``: ``x`` belongs to the
-    weights, ``one`` to a bias.
+    filtered = False  # whether gradients come from `RankOne.run` instead of the adjoint
 
-    Parameters
-    ----------
-    graph : Graph
-        The model's populations and kinds.
-    connection : Connection
-        The projection.
-
-    Raises
-    ------
-    ValueError
-        If the layer's output is not affine in its input.
-    """
-
-    def __init__(self, graph: Graph, connection: Connection):
-        self.connection = connection
-        self.graph = graph
-        self.population = graph.populations[connection.population]
-        structure = graph.structures[connection.population]
-        self.kinds: dict[str, Kind] = structure.trace.get(connection.drive, {})
-        comm = connection.projection.comm
-        x, y = connection.x, connection.y
-        batch = len(self.population.batch)
-        in_shape = u.math.shape(x)[batch:]
-        self.linear = getattr(type(comm), "update", None) is brainstate.nn.Linear.update
-        lead = math.prod(in_shape[:-1]) if self.linear else 1
-        self.in_size = math.prod(in_shape) // lead
-        self.out_size = self.population.size // lead
-        self.rows = self.population.rows * lead
-        self.x_shape = in_shape
-        self.y_shape = u.math.shape(y)
-        if math.prod(self.y_shape) != self.population.rows * self.population.size:
-            raise ValueError(
-                f"`comm` of {connection.name} gives shape {self.y_shape}, but `post` has shape {self.population.varshape} "
-                f"with batch {self.population.batch}: input and model must have the same batch size, and the layer the "
-                "size of `post`."
-            )
-        self.indices = [graph.states.index(s) for s in connection.params.values()]
-        self.dtype = jnp.result_type(*jax.tree.leaves(y))
-        if not self.linear:
-            self._check_affine()
-        self.bias = not self.linear or "bias" in comm.weight.value
-
-    # -- what the layer is ---------------------------------------------------------------
-
-    def _check_affine(self) -> None:
-        comm, x = self.connection.comm, self.connection.x
-        values = self.graph.states.read(comm.trace(x)[0])
-        seen: set = set()
-
-        def slope(x):
-            _, tangent = jax.jvp(lambda x: comm(values, x)[1], (x,), (jax.tree.map(jnp.ones_like, x),))
-            return [marked(leaf, "slope", seen) for leaf in jax.tree.leaves(tangent)]
-
-        jax.eval_shape(jax.vmap(slope), jax.tree.map(lambda s: jax.ShapeDtypeStruct((1, *s.shape), s.dtype), x))
-        if seen:
-            raise ValueError(
-                f"`comm` of {self.connection.name} is not affine in its input, so its parameters have no trace of the form "
-                "weight x input: put the nonlinearity in a neuron, or apply it before the projection."
-            )
-
-    # -- the state of the trace ------------------------------------------------------------
-
-    def zeros(self) -> dict[str, dict[str, jax.Array]]:
+    def zeros(self) -> Trace:
         """The trace at the start of time."""
-        out = {}
-        for state, kind in self.kinds.items():
-            uniform = kind is Kind.UNIFORM
-            shape = (self.rows, self.in_size) if uniform else (self.rows, self.in_size, self.out_size)
-            out[state] = {"x": jnp.zeros(shape, self.dtype)}
-            if self.bias:
-                out[state]["one"] = jnp.zeros(() if uniform else (self.rows, self.out_size), self.dtype)
-        return out
+        return {}
 
-    def inputs(self, x) -> jax.Array:
-        """Mantissas of a stack of inputs as ``(time, rows, I)``."""
-        x = u.get_mantissa(x)
-        return x.reshape(x.shape[0], self.rows, self.in_size).astype(self.dtype)
-
-    def advance(self, eps, M0, F, x):
+    def advance(self, eps: Trace, M0, F, x) -> Trace:
         """The trace after a chunk.
 
         Parameters
@@ -120,63 +55,13 @@ class Trace:
         x : array
             Inputs ``(time, rows, I)``.
         """
-        new = {}
-        for state, kind in self.kinds.items():
-            mixing = {k: M0[state, k] for k in self.kinds if (state, k) in M0}
-            if kind is Kind.UNIFORM:
-                item = {"x": jnp.tensordot(F[state], x, (0, 0)) + sum(m * eps[k]["x"] for k, m in mixing.items())}
-                if self.bias:
-                    item["one"] = jnp.sum(F[state]) + sum(m * eps[k]["one"] for k, m in mixing.items())
-                new[state] = item
-                continue
-            factor = self._rows(F[state], (x.shape[0],))
-            item = {"x": jnp.einsum("tri,trn->rin", x, factor)}
-            if self.bias:
-                item["one"] = jnp.sum(factor, 0)
-            for k, m in mixing.items():
-                m = self._rows(m, ())
-                old = eps[k]["x"]
-                item["x"] += old[:, :, None] * m[:, None, :] if old.ndim == 2 else old * m[:, None, :]
-                if self.bias:
-                    item["one"] += eps[k]["one"] * m
-            new[state] = item
-        return new
+        return eps
 
-    def _rows(self, value, lead: tuple[int, ...]):
-        """``(*lead, [[pop rows,] size])`` as ``(*lead, rows, N)``."""
-        value = value.reshape(*lead, *((1, 1) if value.ndim == len(lead) else ()), *value.shape[len(lead) :])
-        full = (*lead, self.population.rows, self.population.size)
-        if value.ndim == len(lead) + 1:
-            value = value.reshape(*lead, 1, -1)
-        return jnp.broadcast_to(value, full).reshape(*lead, self.rows, self.out_size)
+    def keep(self, eps: Trace) -> Trace:
+        """What of a trace is handed to the next chunk."""
+        return eps
 
-    # -- gradients -------------------------------------------------------------------------
-
-    def gradient(self, values, x, ct):
-        """Gradient of the layer's parameters from the steps of a chunk themselves.
-
-        Parameters
-        ----------
-        values : dict
-            Values of the states that the layer reads.
-        x : pytree
-            Inputs of the layer over time, as it took them.
-        ct : array
-            ``f_t . a_t``, cotangent of the layer's output, ``(time, pop rows, size)``.
-        """
-        if self.linear:
-            flat = ct.reshape(-1, self.out_size)
-            return self._effective(values, self.inputs(x).reshape(-1, self.in_size).T @ flat, jnp.sum(flat, 0))
-        params = {i: values[i] for i in self.indices}
-
-        def run(p):
-            return jax.vmap(lambda x: self.connection.comm({**values, **p}, x)[1])(x)
-
-        y, pullback = jax.vjp(run, params)
-        ct = ct if self.connection.scale == 1.0 else ct * self.connection.scale
-        return pullback(jax.tree.map(lambda leaf: ct.reshape(leaf.shape).astype(leaf.dtype), y))[0]
-
-    def carried(self, values, eps, back):
+    def carried(self, values, eps: Trace, back):
         """Gradient of the layer's parameters from the trace: ``sum back . eps``.
 
         Parameters
@@ -188,6 +73,72 @@ class Trace:
         back : dict
             ``state -> `` its cotangent, ``(pop rows, size)``; absent means zero.
         """
+        return jax.tree.map(jnp.zeros_like, {i: values[i] for i in self.indices})
+
+    def dense(self, eps: Trace) -> dict[str, dict[str, jax.Array]]:
+        """The trace in full: ``x`` of shape ``(rows, I, N)`` and ``one`` of shape ``(rows, N)``."""
+        return {}
+
+    def nbytes(self) -> int:
+        """Bytes of the trace."""
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(jax.eval_shape(self.zeros)))
+
+    def products(self) -> int:
+        """Matrix products of the size of the forward one that it costs per step, beside forward and gradient."""
+        return 0
+
+
+class Dense(Carry):
+    """The whole trace: ``{state: {"x": array, "one": array}}``, ``x`` for the weights and ``one`` for a bias.
+
+    Where ``M_t f_t`` is the same for all neurons (kind *uniform*), ``x`` is the filtered input itself, of
+    shape ``(rows, I)`` instead of ``(rows, I, N)``. The trace of a bias is that of an input that is always 1.
+    """
+
+    def __init__(self, graph: Graph, connection: Connection, dtype=None):
+        super().__init__(graph, connection)
+        self.check_affine()
+        self.stored = self.dtype if dtype is None else jnp.dtype(dtype)
+
+    def zeros(self) -> Trace:
+        """The trace at the start of time."""
+        out = {}
+        for state, kind in self.kinds.items():
+            uniform = kind is Kind.UNIFORM
+            shape = (self.rows, self.in_size) if uniform else (self.rows, self.in_size, self.out_size)
+            out[state] = {"x": jnp.zeros(shape, self.stored)}
+            if self.bias:
+                out[state]["one"] = jnp.zeros(() if uniform else (self.rows, self.out_size), self.stored)
+        return out
+
+    def advance(self, eps, M0, F, x):
+        """See `Carry.advance`."""
+        eps = jax.tree.map(lambda leaf: leaf.astype(self.dtype), eps)
+        new = {}
+        for state, kind in self.kinds.items():
+            mixing = {k: M0[state, k] for k in self.kinds if (state, k) in M0}
+            if kind is Kind.UNIFORM:
+                item = {"x": jnp.tensordot(F[state], x, (0, 0)) + sum(m * eps[k]["x"] for k, m in mixing.items())}
+                if self.bias:
+                    item["one"] = jnp.sum(F[state]) + sum(m * eps[k]["one"] for k, m in mixing.items())
+                new[state] = item
+                continue
+            factor = self.full(F[state], (x.shape[0],))
+            item = {"x": jnp.einsum("tri,trn->rin", x, factor)}
+            if self.bias:
+                item["one"] = jnp.sum(factor, 0)
+            for k, m in mixing.items():
+                m = self.full(m, ())
+                old = eps[k]["x"]
+                item["x"] += old[:, :, None] * m[:, None, :] if old.ndim == 2 else old * m[:, None, :]
+                if self.bias:
+                    item["one"] += eps[k]["one"] * m
+            new[state] = item
+        return jax.tree.map(lambda leaf: leaf.astype(self.stored), new)
+
+    def carried(self, values, eps, back):
+        """See `Carry.carried`."""
+        eps = jax.tree.map(lambda leaf: leaf.astype(self.dtype), eps)
         rows: list[tuple] = []
         weights, bias = [], []
         for state, kind in self.kinds.items():
@@ -203,41 +154,15 @@ class Trace:
                 bias.append(jnp.sum(item["one"] * a, 0))
         grads = jax.tree.map(jnp.zeros_like, {i: values[i] for i in self.indices})
         if rows:
-            x = self._as_input(jnp.stack([x for x, _ in rows]))
+            x = self.as_input(jnp.stack([x for x, _ in rows]))
             grads = jax.tree.map(jnp.add, grads, self.gradient(values, x, jnp.stack([a for _, a in rows])))
         if weights:
             G, b = sum(weights), sum(bias) if bias else jnp.zeros(self.out_size, self.dtype)
-            grads = jax.tree.map(jnp.add, grads, self._effective(values, G, b))
+            grads = jax.tree.map(jnp.add, grads, self.effective(values, G, b))
         return grads
 
-    def _as_input(self, array):
-        """``(time, rows, I)`` as a stack of what the layer takes."""
-        return jax.tree.map(lambda leaf: array.reshape(-1, *leaf.shape).astype(leaf.dtype), self.connection.x)
-
-    def _effective(self, values, G, b):
-        """Gradient of the parameters, given that of the effective weights ``G`` (I, N) and bias ``b`` (N,)."""
-        if self.linear:
-            comm, scale = self.connection.projection.comm, self.connection.scale
-            if comm.w_mask is not None:
-                G = G * u.get_mantissa(comm.w_mask)
-            parts = {"weight": G * scale, "bias": b * scale}
-            (index,) = self.indices
-
-            def fill(name, value):
-                return jax.tree.map(lambda leaf: parts[name].reshape(leaf.shape).astype(leaf.dtype), value)
-
-            return {index: {name: fill(name, value) for name, value in values[index].items()}}
-        # An affine layer is known by its response to unit inputs and to none.
-        B = self.population.rows
-        steps = -(-self.in_size // B)
-        eye = jnp.eye(steps * B, self.in_size, dtype=self.dtype).reshape(steps, B, self.in_size)
-        ct = jnp.zeros((steps * B, self.out_size), G.dtype).at[: self.in_size].set(G).reshape(steps, B, -1)
-        none = jnp.zeros((1, B, self.in_size), self.dtype)
-        rest = jnp.zeros((1, B, self.out_size), G.dtype).at[0, 0].set(b - jnp.sum(G, 0))
-        return self.gradient(values, self._as_input(jnp.concatenate([eye, none])), jnp.concatenate([ct, rest]))
-
     def dense(self, eps) -> dict[str, dict[str, jax.Array]]:
-        """The trace in full: ``x`` of shape ``(rows, I, N)`` and ``one`` of shape ``(rows, N)``."""
+        """See `Carry.dense`."""
         out = {}
         for state, item in eps.items():
             x = item["x"]
@@ -247,17 +172,206 @@ class Trace:
             out[state] = full
         return out
 
-    def like_weight(self, item, weight, unit: u.Unit):
-        """One state's full trace in the structure of the parameter, with units; effective weights for other layers."""
-        batch = self.population.batch
-        rows = batch if self.rows == self.population.rows else (self.rows,)
-        item = {k: v.reshape(*rows, *v.shape[1:]) * self.connection.scale for k, v in item.items()}
-        if not self.linear:
-            return item
-        mask = self.connection.projection.comm.w_mask
-        parts = {"weight": item["x"] if mask is None else item["x"] * u.get_mantissa(mask), "bias": item.get("one")}
-        return {k: u.maybe_decimal(u.Quantity(parts[k], unit=unit / u.get_unit(v))) for k, v in weight.items()}
+    def products(self) -> int:
+        """See `Carry.products`."""
+        return sum(kind > Kind.UNIFORM for kind in self.kinds.values())
 
-    def nbytes(self) -> int:
-        """Bytes of the trace."""
-        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(jax.eval_shape(self.zeros)))
+    def __str__(self) -> str:
+        return ", ".join(f"{s} {'input only' if k is Kind.UNIFORM else 'dense'}" for s, k in self.kinds.items())
+
+
+class Window(Carry):
+    """The factors of the last ``M`` steps: inputs ``x_s`` and ``M_s f_s``, propagated to the present.
+
+    Serves every layer with a VJP, since no trace of its parameters is formed.
+    """
+
+    def __init__(self, graph: Graph, connection: Connection, length: int):
+        super().__init__(graph, connection)
+        self.length = length
+
+    def zeros(self) -> Trace:
+        """See `Carry.zeros`."""
+        full = (self.population.rows, self.population.size)
+        shapes = {Kind.UNIFORM: (), Kind.PER_NEURON: full[1:], Kind.VARYING: full}
+        factors = {state: jnp.zeros((self.length, *shapes[kind]), self.dtype) for state, kind in self.kinds.items()}
+        return {"x": jnp.zeros((self.length, self.rows, self.in_size), self.dtype), "F": factors}
+
+    def advance(self, eps: Trace, M0, F, x) -> Trace:
+        """See `Carry.advance`."""
+
+        def append(old, new):
+            return jnp.concatenate([old, new])[-self.length :]
+
+        spread = {state: self._per_row(value) for state, value in eps["F"].items()}
+        aged = matmul(M0, {(state, "F"): value for state, value in spread.items()})
+        factors = {
+            s: append(jnp.broadcast_to(aged[s, "F"], spread[s].shape).reshape(old.shape), F[s])
+            for s, old in eps["F"].items()
+        }
+        return {"x": append(eps["x"], x), "F": factors}
+
+    def carried(self, values, eps: Trace, back):
+        """See `Carry.carried`."""
+        terms = [back[s] * self._per_row(value) for s, value in eps["F"].items() if s in back]
+        if not terms:
+            return super().carried(values, eps, back)
+        return self.gradient(values, self.as_input(eps["x"]), sum(terms[1:], terms[0]))
+
+    def _per_row(self, value):
+        """``(M, [[rows,] size])`` as something that broadcasts to ``(M, rows, size)``."""
+        return value.reshape(value.shape[0], *(1,) * (3 - value.ndim), *value.shape[1:])
+
+    def dense(self, eps: Trace) -> dict[str, dict[str, jax.Array]]:
+        """See `Carry.dense`."""
+        self.check_affine()
+        out = {}
+        for state, value in eps["F"].items():
+            factor = self.full(value, (self.length,))
+            out[state] = {"x": jnp.einsum("tri,trn->rin", eps["x"], factor), "one": jnp.sum(factor, 0)}
+        return out
+
+    def products(self) -> int:
+        """See `Carry.products`; the product of a window is longer than the chunk's by ``M / K``."""
+        return 1
+
+    def __str__(self) -> str:
+        return f"window of {self.length} steps"
+
+
+class Nothing(Window):
+    """Truncation at the border of the chunk: of the trace only the newest step is formed, and not kept."""
+
+    def __init__(self, graph: Graph, connection: Connection):
+        super().__init__(graph, connection, length=1)
+
+    def zeros(self) -> Trace:
+        """See `Carry.zeros`."""
+        return {}
+
+    def advance(self, eps: Trace, M0, F, x) -> Trace:
+        """See `Carry.advance`."""
+        return {"x": x[-1:], "F": {s: value[-1:] for s, value in F.items()}}
+
+    def keep(self, eps: Trace) -> Trace:
+        """See `Carry.keep`."""
+        return {}
+
+    def carried(self, values, eps: Trace, back):
+        """See `Carry.carried`."""
+        return super().carried(values, eps, back) if eps else Carry.carried(self, values, eps, back)
+
+    def dense(self, eps: Trace) -> dict[str, dict[str, jax.Array]]:
+        """See `Carry.dense`."""
+        return {}
+
+    def products(self) -> int:
+        """See `Carry.products`."""
+        return 0
+
+    def __str__(self) -> str:
+        return "none"
+
+
+class RankOne(Carry):
+    r"""The trace as one outer product of low-passed factors, ES-D-RTRL.
+
+    .. math::
+        \bar x_t = \alpha \bar x_{t-1} + x_t, \qquad
+        \bar f_t = \alpha D_t \bar f_{t-1} + (1 - \alpha) f_t, \qquad
+        \epsilon_t \approx \bar f_t \otimes \bar x_t / (1 - \alpha^t)
+
+    with ``t`` counted in steps. Wang et al. 2026, Nature Communications, doi 10.1038/s41467-026-68453-w.
+    """
+
+    filtered = True
+
+    def __init__(self, graph: Graph, connection: Connection, decay: float):
+        super().__init__(graph, connection)
+        self.check_affine()
+        self.decay = decay
+
+    def zeros(self) -> Trace:
+        """See `Carry.zeros`."""
+        full = (self.population.rows, self.population.size)
+        return {
+            "x": jnp.zeros((self.rows, self.in_size), self.dtype),
+            "F": {state: jnp.zeros(full, self.dtype) for state in self.kinds},
+            "steps": jnp.zeros((), self.dtype),
+        }
+
+    def run(self, eps: Trace, x, L, D, f):
+        """Advance over a chunk; returns the trace, filtered inputs over time and cotangents of the drive.
+
+        ``D`` and ``f`` are functions of what is scanned: ``(constant, varying over time)`` pairs of blocks.
+        """
+        alpha = self.decay
+
+        def step(eps, at):
+            x, L, D1, f1 = at
+            block = {**D[0], **D1}
+            drive = {s: value for (s, d), value in {**f[0], **f1}.items() if d == self.connection.drive}
+            aged = matmul(block, {(s, "F"): value for s, value in eps["F"].items()})
+            factors = {
+                s: jnp.broadcast_to(alpha * aged.get((s, "F"), 0.0) + (1 - alpha) * drive.get(s, 0.0), old.shape)
+                for s, old in eps["F"].items()
+            }
+            eps = {"x": alpha * eps["x"] + x, "F": factors, "steps": eps["steps"] + 1}
+            return eps, (eps["x"], self._cotangent(eps, L))
+
+        return jax.lax.scan(step, eps, (x, L, D[1], f[1]))
+
+    def _cotangent(self, eps: Trace, back):
+        zero = jnp.zeros((self.population.rows, self.population.size), self.dtype)
+        return sum((back[s] * value for s, value in eps["F"].items() if s in back), zero) / self._correction(eps)
+
+    def _correction(self, eps: Trace):
+        return jnp.maximum(1.0 - self.decay ** eps["steps"], 1e-8)
+
+    def carried(self, values, eps: Trace, back):
+        """See `Carry.carried`."""
+        return self.gradient(values, self.as_input(eps["x"][None]), self._cotangent(eps, back)[None])
+
+    def dense(self, eps: Trace) -> dict[str, dict[str, jax.Array]]:
+        """See `Carry.dense`."""
+        out = {}
+        for state, value in eps["F"].items():
+            factor = value.reshape(self.rows, self.out_size) / self._correction(eps)
+            out[state] = {"x": eps["x"][:, :, None] * factor[:, None, :], "one": factor}
+        return out
+
+    def __str__(self) -> str:
+        return f"rank 1, decay {self.decay}"
+
+
+def make_carry(graph: Graph, connection: Connection, options: dict[str, Any]) -> Carry:
+    """The carry that a learner's options ask for."""
+    kind = options["carry"]
+    if kind == "dense":
+        return Dense(graph, connection, options["trace_dtype"])
+    if kind == "window":
+        return Window(graph, connection, options["window"] or natural_window(graph, connection, options["tolerance"]))
+    if kind == "rank1":
+        return RankOne(graph, connection, options["decay"])
+    return Nothing(graph, connection)
+
+
+def natural_window(graph: Graph, connection: Connection, tolerance: float) -> int:
+    """Steps after which the slowest state behind a connection has decayed to ``tolerance``, at rest.
+
+    Raises
+    ------
+    ValueError
+        If a state does not decay.
+    """
+    states = graph.structures[connection.population].trace.get(connection.drive, {})
+    slowest = max(
+        (graph.rest[connection.population, s, s] for s in states if (connection.population, s, s) in graph.rest),
+        default=0.0,
+    )
+    if slowest >= 1.0:
+        raise ValueError(
+            f"a state behind {connection.name} does not decay by itself (factor {slowest:.3g} per step), so `tolerance` gives no "
+            "window: pass `window=` as a number of steps, or use `carry='dense'`."
+        )
+    return max(1, math.ceil(math.log(tolerance) / math.log(slowest))) if slowest > 0 else 1

@@ -5,7 +5,7 @@
    and the learning signals, one derivative of the summed loss (`_observe`);
 3. scan back through time, element-wise, for the adjoint ``a_t = L_t + D_{t+1}^T a_{t+1}`` and
    the suffix products ``M_t = D_K ... D_{t+1}`` (`_adjoint`);
-4. gradients and the new trace are one matrix product each (`carry.Trace`).
+4. gradients and the new trace are one matrix product each (`carry.Dense`, or another carry).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import brainunit as u
 import jax
 import jax.numpy as jnp
 
-from .carry import Trace
+from .carry import Carry
 from .graph import Graph
 from .jacobian import Kind, marked, matmul, transpose_apply
 from .pure import Pure
@@ -36,13 +36,15 @@ class Engine:
     graph : Graph
         What is known of the model.
     traces : dict
-        ``connection name -> Trace``.
+        ``connection name -> Carry``.
     step : callable
         ``(*slices) -> (loss or None, aux)``; runs the model once.
     weights : list of int
         Numbers of the parameters to differentiate.
     slices : tuple
         One step's arguments (shapes are enough).
+    within : {'single-step', 'multi-step'}
+        Inside a chunk, learning signals of each step alone or backpropagation through its steps.
 
     Raises
     ------
@@ -50,13 +52,23 @@ class Engine:
         If the loss is not a scalar, or if it depends on no path from a parameter in ``weights``.
     """
 
-    def __init__(self, graph: Graph, traces: dict[str, Trace], step: Callable, weights: list[int], slices: tuple):
+    def __init__(
+        self,
+        graph: Graph,
+        traces: dict[str, Carry],
+        step: Callable,
+        weights: list[int],
+        slices: tuple,
+        within: str = "single-step",
+    ):
         self.graph = graph
         self.traces = traces
         self.step = step
         self.weights = weights
+        self.within = within
         self._simulated = Pure(self._simulate, graph.states)
         self._observed = Pure(self._observe, graph.states)
+        self._plain = Pure(self._step_with_zeros, graph.states)
         used, self.written = self._simulated.trace(*slices)
         self.zeros = {
             h.name: jnp.zeros((p.rows, p.size), jnp.result_type(u.get_mantissa(h.state.value)))
@@ -169,7 +181,9 @@ class Engine:
             loss = out.pop("loss")
             return (0.0 if loss is None else jnp.sum(mask * loss)), (loss, out)
 
-        if self.signals or self.weights:
+        if self.within == "multi-step" and self.weights:
+            signals, grads, loss, out = self._backpropagate(values, look, before, handed, slices, mask)
+        elif self.weights:
             (signals, grads), (loss, out) = jax.grad(total, argnums=(0, 1), has_aux=True)(zeros, weights)
         else:
             signals, grads = {}, {}
@@ -177,37 +191,90 @@ class Engine:
         new_eps = dict(eps)
         for i in range(len(self.graph.populations)):
             self._train(i, signals, out, values, eps, new_eps, grads)
+        new_eps = {name: self.traces[name].keep(value) for name, value in new_eps.items()}
         return last, new_eps, grads, loss, out["aux"]
+
+    def _backpropagate(self, values, look, before, handed, slices, mask):
+        """The chunk's own gradient by backpropagation, and its adjoint at the first step for the trace before it."""
+        fixed = {i: v for i, v in values.items() if i not in self.written}
+        K = mask.shape[0]
+
+        def total(first, weights):
+            def body(state, at):
+                slices, zeros = at
+                new, (loss, aux) = self._plain({**fixed, **weights, **state}, zeros, *slices)
+                return jax.tree.map(lambda a, b: jnp.asarray(b, jnp.asarray(a).dtype), state, {**state, **new}), (
+                    loss,
+                    aux,
+                )
+
+            zeros = jax.tree.map(lambda z: jnp.concatenate([z[None], jnp.zeros((K - 1, *z.shape), z.dtype)]), first)
+            start = {i: values[i] for i in self.written}
+            _, (loss, aux) = jax.lax.scan(body, start, (slices, zeros))
+            return jnp.sum(loss * mask), (loss, aux)
+
+        weights = {i: values[i] for i in self.weights}
+        (first, grads), (loss, aux) = jax.grad(total, argnums=(0, 1), has_aux=True)(self.zeros, weights)
+        out = look({**fixed, **before}, {}, handed, *slices)
+        return first, grads, loss, {**out, "aux": aux}
+
+    def _step_with_zeros(self, zeros, *slices):
+        shifts = {id(h.state): zeros[h.name] for h in self.graph.hidden}
+        with recording(Recorder(zeros=shifts)):
+            loss, aux = self.step(*slices)
+        return u.get_mantissa(loss), aux
 
     def _train(self, index, signals, out, values, eps, new_eps, grads) -> None:
         """Add what one population's traces give to ``grads``, and advance them."""
         connections = [c for c in self.graph.connections.values() if c.population == index]
         if not connections:
             return
-        ct, F, back, M0 = self._adjoint(index, signals, out)
+        blocks = self._blocks(index, out)
+        learns = bool(signals)
+        if any(not self.traces[c.name].filtered or self.within == "multi-step" for c in connections):
+            L = signals if self.within == "single-step" else {}
+            ct, F, back, M0 = self._adjoint(index, L, out, blocks)
+            if self.within == "multi-step":  # the adjoint of the first step, one step further back
+                D = {**blocks["D"][0], **{key: v[0] for key, v in blocks["D"][1].items()}}
+                back = transpose_apply(D, self._own(index, signals))
+
+        def collect(more):
+            for i, g in more.items():
+                if i in grads:
+                    grads[i] = jax.tree.map(jnp.add, grads[i], g)
+
         for connection in connections:
-            trace = self.traces[connection.name]
-            x = out["x"][connection.name]
-            if signals and any(self.graph.states.index(s) in grads for s in connection.params.values()):
-                for part in (
-                    trace.gradient(values, x, ct[connection.drive]),
-                    trace.carried(values, eps[connection.name], back),
-                ):
-                    for i, g in part.items():
-                        if i in grads:
-                            grads[i] = jax.tree.map(jnp.add, grads[i], g)
-            new_eps[connection.name] = trace.advance(eps[connection.name], M0, F[connection.drive], trace.inputs(x))
+            trace, old, x = self.traces[connection.name], eps[connection.name], out["x"][connection.name]
+            trained = learns and any(i in grads for i in trace.indices)
+            if trace.filtered:
+                new, (filtered, cotangent) = trace.run(old, trace.inputs(x), self._own(index, signals), **blocks)
+                if trained and self.within == "single-step":
+                    collect(trace.gradient(values, trace.as_input(filtered), cotangent))
+            else:
+                new = trace.advance(old, M0, F[connection.drive], trace.inputs(x))
+                if trained and self.within == "single-step":
+                    collect(trace.gradient(values, x, ct[connection.drive]))
+            if trained and (self.within == "multi-step" or not trace.filtered):
+                collect(trace.carried(values, old, back))
+            new_eps[connection.name] = new
 
-    def _adjoint(self, index, signals, out):
-        """Scan back: cotangents of the drives, propagated drives ``M_t f_t``, and both products at the chunk's start."""
+    def _own(self, index, signals):
+        """The learning signals of one population's states."""
+        return {h.name: signals[h.name] for h in self.graph.populations[index].hidden if h.name in signals}
+
+    def _blocks(self, index, out) -> dict[str, tuple[dict, dict]]:
+        """``D`` and ``f`` of one population, each as (constant, over time)."""
+
+        def own(block):
+            return {key[1:]: v for key, v in block.items() if key[0] == index}
+
+        return {what: (own(out["constant"][what]), own(out["varying"][what])) for what in ("D", "f")}
+
+    def _adjoint(self, index, signals, out, blocks):
+        """Scan back: cotangents of the drives, ``M_t f_t``, and both products at the chunk's start."""
         population, structure = self.graph.populations[index], self.graph.structures[index]
-
-        def own(block, what):
-            return {key[1:]: v for key, v in block[what].items() if key[0] == index}
-
-        D0, f0 = own(out["constant"], "D"), own(out["constant"], "f")
-        D1, f1 = own(out["varying"], "D"), own(out["varying"], "f")
-        L = {h.name: signals[h.name] for h in population.hidden if h.name in signals}
+        (D0, D1), (f0, f1) = blocks["D"], blocks["f"]
+        L = self._own(index, signals)
         drives = {c.drive for c in self.graph.connections.values() if c.population == index}
         full = (population.rows, population.size)
         dtype = self.zeros[population.hidden[0].name].dtype

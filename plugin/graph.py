@@ -123,7 +123,11 @@ class Graph:
         used, self.written = self.step.trace(*args)
         self._outline = jax.eval_shape(self.step, self.states.read(used), *args)
         self.structures = self._classify(used, args)
+        D = jax.jit(self.step)(self.states.read(used), *args)[1]["D"]
+        self.rest = {key: float(jnp.max(jnp.abs(value))) for key, value in D.items() if key[1] == key[2]}
         self._check_parameters(used, args)
+
+    rest: dict[tuple[int, str, str], float]  # size of the diagonal entries of ``D`` at the initial states
 
     @property
     def hidden(self) -> list[Hidden]:

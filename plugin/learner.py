@@ -10,7 +10,7 @@ import brainunit as u
 import jax
 import jax.numpy as jnp
 
-from .carry import Trace
+from .carry import CARRIES, make_carry
 from .engine import Engine
 from .graph import Graph
 from .module import check_dt
@@ -42,21 +42,74 @@ class D_RTRL(SequenceDriver, brainstate.nn.Module):
     ----------
     model : brainstate.nn.Module
         One step of the network.
+    vjp_method : {'single-step', 'multi-step'}
+        Inside a chunk: the learning signals of each step alone (D-RTRL), or backpropagation through the steps of
+        the chunk with the trace across its border. With chunks of one step the two are the same; with one chunk
+        the latter is backpropagation through time.
+    carry : {'dense', 'window', 'rank1', 'none'}
+        What is kept of the traces between chunks: all; the factors of the last steps; one outer product
+        (ES-D-RTRL, an approximation); nothing. Any layer can be carried by a window.
+    window : int, optional
+        Steps kept by ``carry='window'``; taken from ``tolerance`` if left out.
+    tolerance : float
+        To what share the slowest state must have decayed, at rest, when a step leaves the window.
+    decay : float
+        Low-pass factor of ``carry='rank1'`` per step, in [0, 1).
+    trace_dtype : dtype, optional
+        In which a dense trace is kept between chunks, e.g. ``jnp.bfloat16`` for half the memory; what it is
+        computed in does not change.
     name : str, optional
         Name of the learner.
+
+    Raises
+    ------
+    ValueError
+        If an option has a value that is not allowed.
     """
 
     diagonal = True
 
-    def __init__(self, model: brainstate.nn.Module, *, name: str | None = None):
+    def __init__(
+        self,
+        model: brainstate.nn.Module,
+        *,
+        vjp_method: str = "single-step",
+        carry: str = "dense",
+        window: int | None = None,
+        tolerance: float = 1e-3,
+        decay: float = 0.95,
+        trace_dtype: Any = None,
+        name: str | None = None,
+    ):
         super().__init__(name=name)
+        if vjp_method not in ("single-step", "multi-step"):
+            raise ValueError(f"`vjp_method` must be 'single-step' or 'multi-step', got {vjp_method!r}.")
+        if carry not in CARRIES:
+            raise ValueError(f"`carry` must be one of {', '.join(CARRIES)}, got {carry!r}.")
+        if window is not None and (not isinstance(window, int) or window < 1):
+            raise ValueError(f"`window` must be a number of steps, at least 1, got {window!r}.")
+        if not 0.0 < tolerance < 1.0:
+            raise ValueError(f"`tolerance` must be between 0 and 1, got {tolerance!r}.")
+        if not 0.0 <= decay < 1.0:
+            raise ValueError(f"`decay` must be at least 0 and below 1, got {decay!r}.")
+        self.vjp_method = vjp_method
+        self._options = dict(carry=carry, window=window, tolerance=tolerance, decay=decay, trace_dtype=trace_dtype)
         if not isinstance(model, brainstate.nn.Module):
             raise TypeError(f"`model` must be a brainstate.nn.Module, got {type(model).__name__}.")
         self.model = model
         self.traces: dict[str, EligibilityTrace] = {}
         self._graph: Graph | None = None
 
-    graph_invisible_attrs = ("_graph", "_layouts", "_engine", "_engines", "_inputs", "_advance", "_perturbed")
+    graph_invisible_attrs = (
+        "_options",
+        "_graph",
+        "_layouts",
+        "_engine",
+        "_engines",
+        "_inputs",
+        "_advance",
+        "_perturbed",
+    )
 
     # -- set-up --------------------------------------------------------------------------
 
@@ -79,7 +132,7 @@ class D_RTRL(SequenceDriver, brainstate.nn.Module):
         self._dt = brainstate.environ.get_dt()
         self._inputs = _shapes(args)
         graph = Graph(self.model, *args, diagonal=self.diagonal)
-        self._layouts = {c.name: Trace(graph, c) for c in graph.connections.values()}
+        self._layouts = {c.name: make_carry(graph, c, self._options) for c in graph.connections.values()}
         self.traces = {name: EligibilityTrace(layout.zeros()) for name, layout in self._layouts.items()}
         self._graph = graph
         self._engines = OrderedDict()
@@ -147,7 +200,7 @@ class D_RTRL(SequenceDriver, brainstate.nn.Module):
         zeros = self._attach(frozen, weights, eps)
         new, out = self._perturbed(old, zeros, args)
         graph.states.write(new)
-        self._write_traces(eps)
+        self._write_traces({name: self._layouts[name].keep(value) for name, value in eps.items()})
         return out
 
     def _advance_trace(self, values, eps, args):

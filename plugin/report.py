@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import brainunit as u
 import jax
 
-from .carry import Trace
+from .carry import Carry
 from .graph import Graph
 
 __all__ = ["Report"]
@@ -25,17 +25,16 @@ class Report:
         Multiplications and additions in matrix products, per step and batch: forward, gradient, trace.
     """
 
-    def __init__(self, graph: Graph, layouts: dict[str, Trace]):
+    def __init__(self, graph: Graph, layouts: dict[str, Carry]):
         self._graph = graph
         self._layouts = layouts
         self.trace_bytes = sum(layout.nbytes() for layout in layouts.values())
         self.flops_per_step = sum(self._flops(layout) for layout in layouts.values())
 
     @staticmethod
-    def _flops(layout: Trace) -> int:
+    def _flops(layout: Carry) -> int:
         product = 2 * layout.rows * layout.in_size * layout.out_size
-        dense = sum(kind > 1 for kind in layout.kinds.values())
-        return product * (2 + dense)
+        return product * (2 + layout.products())
 
     def __str__(self) -> str:
         graph = self._graph
@@ -66,7 +65,6 @@ class Report:
         covered = set()
         for connection in graph.connections.values():
             layout = self._layouts[connection.name]
-            kinds = ", ".join(f"{s} {'input only' if k == 1 else 'dense'}" for s, k in layout.kinds.items())
             for path, state in connection.params.items():
                 covered.add(id(state))
                 rows.append(
@@ -74,7 +72,7 @@ class Report:
                         _dotted(path),
                         _shape(state),
                         f"trace through {connection.name}",
-                        f"{kinds}; {_bytes(layout.nbytes())}",
+                        f"{layout}; {_bytes(layout.nbytes())}",
                     )
                 )
         for path, state in graph.params.items():

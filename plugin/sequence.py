@@ -23,6 +23,7 @@ class SequenceDriver:
     """``etrace_grad`` and ``etrace_evolve`` for a learner with an engine."""
 
     graph: Any
+    vjp_method: str
     _layouts: dict[str, Any]
     _engines: OrderedDict
     _read_traces: Callable[[], dict]
@@ -156,7 +157,7 @@ class SequenceDriver:
         engines = self._engines
         if key not in engines:
             first = jax.tree.map(lambda leaf: leaf[0], sequences)
-            engine = Engine(self.graph, self._layouts, step, weights, first)
+            engine = Engine(self.graph, self._layouts, step, weights, first, self.vjp_method)
 
             def run(values, eps, sequences, mask, chunk):
                 return run_chunks(engine, values, eps, sequences, mask, chunk)

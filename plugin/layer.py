@@ -1,0 +1,156 @@
+"""A projection's layer as the learner needs it: gradients of its parameters from inputs and cotangents.
+
+Any layer with a VJP serves. A plain ``brainstate.nn.Linear`` is multiplied directly; another layer that
+is affine in its input is known by its response to unit inputs.
+"""
+
+from __future__ import annotations
+
+import math
+
+import brainstate
+import brainunit as u
+import jax
+import jax.numpy as jnp
+
+from .graph import Connection, Graph
+from .jacobian import Kind, marked
+
+__all__ = ["Layer"]
+
+
+class Layer:
+    """The layer of one connection.
+
+    Parameters
+    ----------
+    graph : Graph
+        The model's populations and kinds.
+    connection : Connection
+        The projection.
+
+    Raises
+    ------
+    ValueError
+        If the layer's output does not have the shape of the population.
+    """
+
+    def __init__(self, graph: Graph, connection: Connection):
+        self.connection = connection
+        self.graph = graph
+        self.population = graph.populations[connection.population]
+        structure = graph.structures[connection.population]
+        self.kinds: dict[str, Kind] = structure.trace.get(connection.drive, {})
+        comm = connection.projection.comm
+        x, y = connection.x, connection.y
+        batch = len(self.population.batch)
+        in_shape = u.math.shape(x)[batch:]
+        self.linear = getattr(type(comm), "update", None) is brainstate.nn.Linear.update
+        lead = math.prod(in_shape[:-1]) if self.linear else 1
+        self.in_size = math.prod(in_shape) // lead
+        self.out_size = self.population.size // lead
+        self.rows = self.population.rows * lead
+        self.x_shape = in_shape
+        self.y_shape = u.math.shape(y)
+        if math.prod(self.y_shape) != self.population.rows * self.population.size:
+            raise ValueError(
+                f"`comm` of {connection.name} gives shape {self.y_shape}, but `post` has shape {self.population.varshape} "
+                f"with batch {self.population.batch}: input and model must have the same batch size, and the layer the "
+                "size of `post`."
+            )
+        self.indices = [graph.states.index(s) for s in connection.params.values()]
+        self.dtype = jnp.result_type(*jax.tree.leaves(y))
+        self.bias = not self.linear or "bias" in comm.weight.value
+
+    def check_affine(self) -> None:
+        """Raise a ValueError unless the output is affine in the input."""
+        if self.linear:
+            return
+        comm, x = self.connection.comm, self.connection.x
+        values = self.graph.states.read(comm.trace(x)[0])
+        seen: set = set()
+
+        def slope(x):
+            _, tangent = jax.jvp(lambda x: comm(values, x)[1], (x,), (jax.tree.map(jnp.ones_like, x),))
+            return [marked(leaf, "slope", seen) for leaf in jax.tree.leaves(tangent)]
+
+        jax.eval_shape(jax.vmap(slope), jax.tree.map(lambda s: jax.ShapeDtypeStruct((1, *s.shape), s.dtype), x))
+        if seen:
+            raise ValueError(
+                f"`comm` of {self.connection.name} is not affine in its input, so its parameters have no trace of the form "
+                "weight x input: use `carry='window'`, or put the nonlinearity in a neuron."
+            )
+
+    def inputs(self, x) -> jax.Array:
+        """Mantissas of a stack of inputs as ``(time, rows, I)``."""
+        x = u.get_mantissa(x)
+        return x.reshape(x.shape[0], self.rows, self.in_size).astype(self.dtype)
+
+    def full(self, value, lead: tuple[int, ...]):
+        """``(*lead, [[pop rows,] size])`` as ``(*lead, rows, N)``."""
+        value = value.reshape(*lead, *((1, 1) if value.ndim == len(lead) else ()), *value.shape[len(lead) :])
+        full = (*lead, self.population.rows, self.population.size)
+        if value.ndim == len(lead) + 1:
+            value = value.reshape(*lead, 1, -1)
+        return jnp.broadcast_to(value, full).reshape(*lead, self.rows, self.out_size)
+
+    def gradient(self, values, x, ct):
+        """Gradient of the layer's parameters from the steps of a chunk themselves.
+
+        Parameters
+        ----------
+        values : dict
+            Values of the states that the layer reads.
+        x : pytree
+            Inputs of the layer over time, as it took them.
+        ct : array
+            ``f_t . a_t``, cotangent of the layer's output, ``(time, pop rows, size)``.
+        """
+        if self.linear:
+            flat = ct.reshape(-1, self.out_size)
+            return self.effective(values, self.inputs(x).reshape(-1, self.in_size).T @ flat, jnp.sum(flat, 0))
+        params = {i: values[i] for i in self.indices}
+
+        def run(p):
+            return jax.vmap(lambda x: self.connection.comm({**values, **p}, x)[1])(x)
+
+        y, pullback = jax.vjp(run, params)
+        ct = ct if self.connection.scale == 1.0 else ct * self.connection.scale
+        return pullback(jax.tree.map(lambda leaf: ct.reshape(leaf.shape).astype(leaf.dtype), y))[0]
+
+    def as_input(self, array):
+        """``(time, rows, I)`` as a stack of what the layer takes."""
+        return jax.tree.map(lambda leaf: array.reshape(-1, *leaf.shape).astype(leaf.dtype), self.connection.x)
+
+    def effective(self, values, G, b):
+        """Gradient of the parameters, given that of the effective weights ``G`` (I, N) and bias ``b`` (N,)."""
+        if self.linear:
+            comm, scale = self.connection.projection.comm, self.connection.scale
+            if comm.w_mask is not None:
+                G = G * u.get_mantissa(comm.w_mask)
+            parts = {"weight": G * scale, "bias": b * scale}
+            (index,) = self.indices
+
+            def fill(name, value):
+                return jax.tree.map(lambda leaf: parts[name].reshape(leaf.shape).astype(leaf.dtype), value)
+
+            return {index: {name: fill(name, value) for name, value in values[index].items()}}
+        # An affine layer is known by its response to unit inputs and to none.
+        B = self.population.rows
+        steps = -(-self.in_size // B)
+        eye = jnp.eye(steps * B, self.in_size, dtype=self.dtype).reshape(steps, B, self.in_size)
+        ct = jnp.zeros((steps * B, self.out_size), G.dtype).at[: self.in_size].set(G).reshape(steps, B, -1)
+        none = jnp.zeros((1, B, self.in_size), self.dtype)
+        rest = jnp.zeros((1, B, self.out_size), G.dtype).at[0, 0].set(b - jnp.sum(G, 0))
+        return self.gradient(values, self.as_input(jnp.concatenate([eye, none])), jnp.concatenate([ct, rest]))
+
+    def like_weight(self, item, weight, unit: u.Unit):
+        """One state's full trace in the structure of the parameter, with units; effective weights for other layers."""
+        batch = self.population.batch
+        rows = batch if self.rows == self.population.rows else (self.rows,)
+        item = {k: v.reshape(*rows, *v.shape[1:]) * self.connection.scale for k, v in item.items()}
+        if not self.linear:
+            return item
+        mask = self.connection.projection.comm.w_mask
+        parts = {"weight": item["x"] if mask is None else item["x"] * u.get_mantissa(mask), "bias": item.get("one")}
+        return {k: u.maybe_decimal(u.Quantity(parts[k], unit=unit / u.get_unit(v))) for k, v in weight.items()}

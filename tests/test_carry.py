@@ -1,0 +1,169 @@
+"""What is kept between chunks, and what happens inside one: exact where it says so, and by how much it is not elsewhere."""
+
+import brainstate
+import brainunit as u
+import jax
+import jax.numpy as jnp
+import networks
+import numpy as np
+import oracle
+import pytest
+import test_layers
+from networks import T
+from test_gradient import Run, close, error, reference
+
+import etrax
+
+NAMES = ["recurrent alif", "recurrent shared synapse", "layered two leaky", "recurrent lif heterogeneous"]
+
+
+def run_with(name, **options):
+    run = Run(name)
+    run.learner = etrax.compile(run.net, etrax.D_RTRL, run.xs[0], batch_size=networks.B, **options)
+    return run
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_multi_step_is_d_rtrl_at_one_step_and_backpropagation_at_all(name):
+    run = run_with(name, vjp_method="multi-step")
+    case = run.case
+    close(run.grad(1), reference(case)[0])
+    full = oracle.bptt_grad(case.net, case.params, case.xs, case.ys, networks.loss)
+    close(run.grad(T), full)
+    between = error(run.grad(8), full)
+    assert 1e-6 < between < error(run.grad(1), full) * 1.5
+
+
+def test_multi_step_is_exact_on_a_feed_forward_network_for_every_chunk_length():
+    run = run_with("feed-forward alif leaky", vjp_method="multi-step")
+    case = run.case
+    for chunk in (2, 7, T):
+        close(run.grad(chunk), oracle.bptt_grad(case.net, case.params, case.xs, case.ys, networks.loss))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_window_as_long_as_the_sequence_is_exact(name):
+    run = run_with(name, carry="window", window=T)
+    dense = Run(name)
+    for chunk in (1, 7):
+        close(run.grad(chunk), reference(run.case)[0])
+        dense.grad(chunk)
+        mine, theirs = run.traces(), dense.traces()
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), mine, theirs)
+
+
+@pytest.mark.parametrize("name", ["recurrent lif detached", "recurrent alif", "recurrent coba"])
+@pytest.mark.parametrize("tolerance", [1e-1, 1e-2])
+def test_the_error_of_a_window_is_within_its_tolerance(name, tolerance):
+    """The slowest state has decayed to the tolerance when a step leaves; here over a sequence ten times as long as the others."""
+    case = networks.case(name)
+    xs, ys = jnp.tile(case.xs, (10, 1, 1)), jnp.tile(case.ys, (10, 1, 1))
+    grads = {}
+    for carry in ("dense", "window"):
+        run = run_with(name, carry=carry, tolerance=tolerance)
+        run.xs, run.ys = xs, ys
+        grads[carry] = run.grad(5)
+        if carry == "window":
+            (layout,) = {layout.length for layout in run.learner._layouts.values()}
+            assert layout < len(xs)
+    assert error(grads["window"], grads["dense"]) <= 3 * tolerance
+
+
+def test_without_carry_the_chunk_is_exact_and_its_past_is_cut():
+    run = run_with("recurrent alif", carry="none")
+    exact, _, _ = reference(run.case)
+    close(run.grad(T), exact)
+    assert error(run.grad(6), exact) > 0.05
+    assert run.learner.report().trace_bytes == 0
+
+
+def rank_one(case, decay):
+    """ES-D-RTRL step by step for one population and one projection, from the oracle's transition."""
+    pop, params = case.net.populations[0], case.params
+    theta = params["pop0"]
+    h = oracle.initial(case.net, case.xs.shape[1])[0]
+    x_bar = jnp.zeros((case.xs.shape[1], theta["proj0"]["weight"].shape[0]))
+    f_bar = jnp.zeros_like(h)
+    grad = jnp.zeros_like(theta["proj0"]["weight"])
+    for t, (x, y) in enumerate(zip(case.xs, case.ys, strict=True)):
+        entered = jnp.concatenate([x, oracle.emit(pop, theta, h)], axis=-1)
+
+        def step(h, y_in, pop=pop):
+            unit = {"proj0": {"weight": jnp.eye(pop.n)}}
+            return oracle.transition(pop, unit, h, [y_in], case.net.dt)
+
+        y_in = oracle.linear(theta["proj0"], entered)
+        D = jax.vmap(jax.jacfwd(step))(h, y_in)
+        f = jax.vmap(jax.jacfwd(step, argnums=1))(h, y_in)
+        D, f = jnp.einsum("bincn->binc", D), jnp.einsum("binn->bin", f)
+        f_bar = decay * jnp.einsum("binc,bcn->bin", D, f_bar) + (1 - decay) * f
+        x_bar = decay * x_bar + entered
+
+        def loss_of(shift, h=h, entered=entered, y=y):
+            new = oracle.transition(pop, theta, h, [entered], case.net.dt) + shift
+            seen = new[..., -1, :] if pop.tau_s is not None else oracle.emit(pop, theta, new)
+            return networks.loss(oracle.linear(params["readout"], seen), y)
+
+        L = jax.grad(loss_of)(jnp.zeros_like(h))
+        grad = grad + jnp.einsum("bi,bn->in", x_bar, (L * f_bar).sum(1)) / (1 - decay ** (t + 1))
+        h = oracle.transition(pop, theta, h, [entered], case.net.dt)
+    return grad
+
+
+@pytest.mark.parametrize("name", ["recurrent alif", "recurrent lif", "recurrent alif detached leaky"])
+def test_rank_one_equals_its_step_by_step_form(name):
+    run = run_with(name, carry="rank1", decay=0.9)
+    expected = rank_one(run.case, 0.9)
+    for chunk in (1, 7, T):
+        got = run.grad(chunk)["pop0"]["proj0"]["weight"]
+        np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-10 * np.abs(expected).max())
+    exact, _, _ = reference(run.case)
+    a, b = got.ravel(), exact["pop0"]["proj0"]["weight"].ravel()
+    assert 0.2 < float(a @ b / np.linalg.norm(a) / np.linalg.norm(b)) < 0.9999
+
+
+@pytest.mark.parametrize("options", [{"carry": "window"}, {"carry": "rank1"}, {"carry": "none"}])
+def test_single_steps_give_what_chunks_of_one_step_give(options):
+    run = run_with("recurrent alif", **options)
+    expected = run.grad(1)
+    run.learner.reset_state()
+    total = None
+    for x, y in zip(run.xs, run.ys, strict=True):
+        grads = run.named(brainstate.transform.grad(lambda x=x, y=y: run.step(x, y), run.learner.param_states)())
+        total = grads if total is None else jax.tree.map(jnp.add, total, grads)
+    close(total, expected)
+
+
+def test_a_trace_in_bfloat16():
+    """Half the memory of float32 at an error of the size of its rounding, 2**-8."""
+    run = run_with("recurrent alif", trace_dtype=jnp.bfloat16)
+    exact, _, _ = reference(run.case)
+    assert 0 < error(run.grad(6), exact) < 2.0**-6
+    leaves = jax.tree.leaves([t.value for t in run.learner.traces.values()])
+    assert {leaf.dtype for leaf in leaves} == {jnp.dtype(jnp.bfloat16)}
+
+
+def test_a_window_carries_any_layer():
+    xs = jnp.asarray((np.random.default_rng(0).random((T, test_layers.I)) < 0.3).astype(float))
+    grads = {}
+    for algorithm, options in ((etrax.BPTT, {}), (etrax.D_RTRL, {"carry": "window", "window": T})):
+        learner = etrax.compile(test_layers.Net(test_layers.Squared(), 5), algorithm, xs[0], **options)
+        grads[algorithm] = learner.etrace_grad(xs, step_fn=lambda x, run=learner: jnp.sum(run(x) ** 2), chunk_size=5)
+    a, b = (u.get_mantissa(g["syn", "comm", "weight"]) for g in grads.values())
+    assert np.abs(a).max() > 1e-6
+    np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10 * np.abs(a).max())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"carry": "sparse"}, "`carry` must be one of dense, window, rank1, none, got 'sparse'"),
+        ({"vjp_method": "both"}, "`vjp_method` must be 'single-step' or 'multi-step', got 'both'"),
+        ({"carry": "window", "window": 0}, "`window` must be a number of steps, at least 1, got 0"),
+        ({"carry": "window", "tolerance": 2.0}, "`tolerance` must be between 0 and 1, got 2.0"),
+        ({"carry": "rank1", "decay": 1.0}, "`decay` must be at least 0 and below 1, got 1.0"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        run_with("recurrent lif", **options)
