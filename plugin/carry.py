@@ -149,7 +149,10 @@ class Dense(Carry):
                 rows.append((item["x"], a))
                 rows.append((jnp.zeros_like(item["x"]), (item["one"] - 1.0) * a))
                 continue
-            weights.append(jnp.einsum("ri,rn->in" if kind is Kind.UNIFORM else "rin,rn->in", item["x"], a))
+            if kind is Kind.UNIFORM:
+                weights.append(item["x"].T @ a)
+            else:  # one sweep; as a matrix product it would be transposed first
+                weights.append(jnp.sum(item["x"] * a[:, None, :], 0))
             if self.bias:
                 bias.append(jnp.sum(item["one"] * a, 0))
         grads = jax.tree.map(jnp.zeros_like, {i: values[i] for i in self.indices})

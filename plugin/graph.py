@@ -129,6 +129,14 @@ class Graph:
 
     rest: dict[tuple[int, str, str], float]  # size of the diagonal entries of ``D`` at the initial states
 
+    def current(self) -> bool:
+        """Whether the populations still hold the states that were found."""
+        return all(
+            state is h.state
+            for p in self.populations
+            for h, state in zip(p.hidden, (s for part in p.parts for s in part.hidden.values()), strict=True)
+        )
+
     @property
     def hidden(self) -> list[Hidden]:
         """All states that can carry a trace."""

@@ -153,6 +153,11 @@ class D_RTRL(SequenceDriver, brainstate.nn.Module):
                 f"`dt` is {brainstate.environ.get('dt', None)} now but was {self._dt} when the learner was compiled: use one dt, "
                 "or call `compile_graph` again."
             )
+        if not self._graph.current():
+            raise RuntimeError(
+                "the model's states were created anew after this learner was compiled (by `init_all_states`, or by compiling "
+                "another learner for the model): compile again, or build one model per learner."
+            )
         return self._graph
 
     @property

@@ -139,6 +139,15 @@ def test_step_function():
         grad(learner, xs, step=lambda x: jnp.sum(learner(x) + learner(x)))
 
 
+def test_states_created_anew():
+    net = Net()
+    first = compiled(net)
+    second = compiled(net)
+    grad(second, xs)
+    with pytest.raises(RuntimeError, match="created anew after this learner was compiled"):
+        grad(first, xs)
+
+
 def test_dt_changes():
     learner = compiled()
     with brainstate.environ.context(dt=0.5 * u.ms), pytest.raises(ValueError, match=r"`dt` is 0.5 ms now but was"):
