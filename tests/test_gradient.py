@@ -14,6 +14,7 @@ import etrax
 
 LIB = networks.package(etrax.neurons, etrax.synapses, etrax.neurons.LeakyReadout)
 CHUNKS = (1, 2, 3, 7, T // 2, T)  # 7 leaves a ragged last chunk
+ALL_CHUNKS = ("recurrent alif heterogeneous", "recurrent lif detached", "recurrent shared synapse", "layered three")
 
 
 class Run:
@@ -80,7 +81,7 @@ def reference(case, **options):
 def test_gradient_and_trace_equal_the_reference_for_every_chunk_length(name):
     run = Run(name)
     expected, eps, _ = reference(run.case)
-    for chunk in CHUNKS:
+    for chunk in CHUNKS if name in ALL_CHUNKS else (1, 7, T):
         close(run.grad(chunk), expected)
         for (k, j), by_state in run.traces().items():
             pop = run.case.net.populations[k]
