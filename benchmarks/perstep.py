@@ -45,16 +45,20 @@ def decays(case):
     }
 
 
+def relax(value, target, tau):
+    """One step of ``tau dv/dt = target - v``, by exponential Euler with its rounding: value + phi(-1/tau) rate."""
+    return value + -math.expm1(-1.0 / tau) * tau * ((target - value) / tau)
+
+
 def advance(case, w, h, x, filtered):
     """One step of a layer."""
-    k, z = decays(case), spike(distance(case, h))
-    g = k["g"] * h["g"] + x @ w
-    V = h["V"] - z
-    new = {"V": V + (1.0 - k["V"]) * (g - V), "g": g}
+    z = spike(distance(case, h))
+    g = relax(h["g"], 0.0, case.tau_syn) + x @ w
+    new = {"V": relax(h["V"] - z, g, case.tau), "g": g}
     if "a" in h:
-        new["a"] = k["a"] * (h["a"] + z)
+        new["a"] = relax(h["a"] + z, 0.0, case.tau_a)
     if filtered:
-        new["s"] = k["s"] * h["s"] + spike(distance(case, new))
+        new["s"] = decays(case)["s"] * h["s"] + spike(distance(case, new))
     return new
 
 

@@ -120,9 +120,8 @@ class Engine:
         values = self.graph.states.read(self.used)
 
         def probe(key, zeros, own):
-            out = self._observed({**values, **own}, zeros, {}, *slices)[
-                1
-            ]  # nothing handed over: what is sent must depend too
+            # nothing is handed over, so that what projections send depends on the zeros too
+            _, out = self._observed({**values, **own}, zeros, {}, *slices)
             return marked(out["loss"], key, seen)
 
         def lift(tree):
@@ -134,6 +133,8 @@ class Engine:
         for name, zero in self.zeros.items():
             jax.eval_shape(jax.vmap(lambda z, name=name: probe(name, {**self.zeros, name: z}, {})), lift(zero))
         self.signals = set(seen)
+        if self.within == "multi-step":
+            return  # a path may lead through later steps
         for i in self.weights:
             state = self.graph.states.all[i]
             if any(self._is_signalled(c) for c in self.graph.connections.values() if state in c.params.values()):
@@ -167,8 +168,7 @@ class Engine:
 
         def forward(now, at):
             new, y = self._simulated({**fixed, **now}, *at)
-            new = jax.tree.map(lambda a, b: jnp.asarray(b, jnp.asarray(a).dtype), now, {**now, **new})
-            return new, (now, y)
+            return _like(now, {**now, **new}), (now, y)
 
         last, (before, handed) = jax.lax.scan(forward, start, slices)
         weights = {i: values[i] for i in self.weights}
@@ -203,10 +203,7 @@ class Engine:
             def body(state, at):
                 slices, zeros = at
                 new, (loss, aux) = self._plain({**fixed, **weights, **state}, zeros, *slices)
-                return jax.tree.map(lambda a, b: jnp.asarray(b, jnp.asarray(a).dtype), state, {**state, **new}), (
-                    loss,
-                    aux,
-                )
+                return _like(state, {**state, **new}), (loss, aux)
 
             zeros = jax.tree.map(lambda z: jnp.concatenate([z[None], jnp.zeros((K - 1, *z.shape), z.dtype)]), first)
             start = {i: values[i] for i in self.written}
@@ -304,3 +301,8 @@ class Engine:
         K = jax.tree.leaves(out["x"])[0].shape[0]
         (back, M0), (ct, F) = jax.lax.scan(backward, (back, identity), (L, D1, f1), length=K, reverse=True)
         return ct, F, back, M0
+
+
+def _like(old, new):
+    """New values of states in the dtypes of the old ones, as a scan needs them."""
+    return jax.tree.map(lambda a, b: jnp.asarray(b, jnp.asarray(a).dtype), old, new)

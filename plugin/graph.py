@@ -6,6 +6,7 @@ dependency (does an entry change when states or inputs change?), never by lookin
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -258,6 +259,15 @@ class Graph:
             if self.states.index(state) in used:
                 seen = self._dependent(used, args, {self.states.index(state)}, map_args=False)
                 reached = {key for key in seen if key[0] in ("out", "state")}
+            hidden = {self.states.index(h.state): h.name for h in self.hidden}
+            direct = sorted(hidden[key[1]] for key in reached if key[0] == "state" and key[1] in hidden)
+            if direct:
+                warnings.warn(
+                    f"the parameter {'.'.join(map(str, path))} acts on {', '.join(direct)} outside a projection, so it has no "
+                    "eligibility trace and gets the gradient of the newest step only: let its layer be the `comm` of an "
+                    "AlignPostProj or a DeltaProj.",
+                    stacklevel=2,
+                )
             if not reached:
                 raise ValueError(
                     f"the parameter {'.'.join(map(str, path))} reaches neither a state nor an output of the model, so it "

@@ -116,6 +116,14 @@ def test_unreached_parameter():
         compiled(net)
 
 
+def test_parameter_outside_a_projection():
+    net = Net()
+    net.drive = brainstate.nn.Linear(I, N, w_init=braintools.init.KaimingNormal(unit=u.mA), b_init=None)
+    net.update = lambda x: (net.syn(x), net.out(net.neu(net.drive(x))))[-1]
+    with pytest.warns(UserWarning, match=r"drive\.weight acts on neu\.V, out\.s outside a projection.*`comm`"):
+        compiled(net)
+
+
 def test_parameter_without_path_to_the_loss():
     learner = compiled()
 
