@@ -35,8 +35,6 @@ Trace = dict[str, Any]
 class Carry(Layer):
     """What is kept of the trace of one connection."""
 
-    filtered = False  # whether gradients come from `RankOne.run` instead of the adjoint
-
     def zeros(self) -> Trace:
         """The trace at the start of time."""
         return {}
@@ -286,8 +284,6 @@ class RankOne(Carry):
 
     with ``t`` counted in steps. Wang et al. 2026, Nature Communications, doi 10.1038/s41467-026-68453-w.
     """
-
-    filtered = True
 
     def __init__(self, graph: Graph, connection: Connection, decay: float):
         super().__init__(graph, connection)

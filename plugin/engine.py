@@ -17,7 +17,7 @@ import brainunit as u
 import jax
 import jax.numpy as jnp
 
-from .carry import Carry
+from .carry import Carry, RankOne
 from .graph import Graph
 from .jacobian import Kind, marked, matmul, transpose_apply
 from .pure import Pure
@@ -228,7 +228,7 @@ class Engine:
             return
         blocks = self._blocks(index, out)
         learns = bool(signals)
-        if any(not self.traces[c.name].filtered or self.within == "multi-step" for c in connections):
+        if self.within == "multi-step" or not all(isinstance(self.traces[c.name], RankOne) for c in connections):
             L = signals if self.within == "single-step" else {}
             ct, F, back, M0 = self._adjoint(index, L, out, blocks)
             if self.within == "multi-step":  # the adjoint of the first step, one step further back
@@ -243,7 +243,7 @@ class Engine:
         for connection in connections:
             trace, old, x = self.traces[connection.name], eps[connection.name], out["x"][connection.name]
             trained = learns and any(i in grads for i in trace.indices)
-            if trace.filtered:
+            if isinstance(trace, RankOne):
                 new, (filtered, cotangent) = trace.run(old, trace.inputs(x), self._own(index, signals), **blocks)
                 if trained and self.within == "single-step":
                     collect(trace.gradient(values, trace.as_input(filtered), cotangent))
@@ -251,7 +251,7 @@ class Engine:
                 new = trace.advance(old, M0, F[connection.drive], trace.inputs(x))
                 if trained and self.within == "single-step":
                     collect(trace.gradient(values, x, ct[connection.drive]))
-            if trained and (self.within == "multi-step" or not trace.filtered):
+            if trained and (self.within == "multi-step" or not isinstance(trace, RankOne)):
                 collect(trace.carried(values, old, back))
             new_eps[connection.name] = new
 
