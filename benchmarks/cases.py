@@ -34,6 +34,8 @@ class Case:
         Layers, each of them recurrent.
     detach : bool
         Whether the gradient leaves out the reset of the potential.
+    recurrent : float
+        Size of the recurrent weights against the others; near 1, gradients through time explode.
     """
 
     neuron: str
@@ -44,6 +46,7 @@ class Case:
     steps: int
     layers: int = 1
     detach: bool = False
+    recurrent: float = 0.25
     tau: float = 20.0
     tau_syn: float = 10.0
     tau_a: float = 200.0
@@ -91,6 +94,8 @@ class Data:
         sizes = [case.inputs] + [case.neurons] * case.layers
         fan_in = [n + case.neurons for n in sizes[:-1]]
         raw = [(0.2 + rng.normal(size=(n, case.neurons))) / np.sqrt(n) for n in fan_in]
+        for w in raw:
+            w[-case.neurons :] *= case.recurrent
         self.weights = {"readout": _grid(rng.normal(size=(case.neurons, N_OUT)) / np.sqrt(case.neurons))}
         simulate = jax.jit(lambda weights: perstep.rates(case, weights, self.xs))
         for k, w in enumerate(raw):

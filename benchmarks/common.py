@@ -160,7 +160,7 @@ def norm(vectors) -> float:
     return float(np.linalg.norm(np.concatenate(list(vectors.values())) if isinstance(vectors, dict) else vectors))
 
 
-def case_from(text: str, sizes: str, layers: int, steps: int | None = None) -> Case:
+def case_from(text: str, sizes: str, layers: int, steps: int | None = None, **options) -> Case:
     """``lif-plain`` (or ``alif-leaky-detached``, ...) and ``100-128-16-256`` as a `Case`."""
     neuron, readout, *detached = text.split("-")
     if neuron not in ("lif", "alif") or readout not in ("plain", "leaky") or detached not in ([], ["detached"]):
@@ -168,7 +168,9 @@ def case_from(text: str, sizes: str, layers: int, steps: int | None = None) -> C
     numbers = [int(part) for part in sizes.split("-")]
     if len(numbers) + (steps is not None) != 4:
         raise argparse.ArgumentTypeError(f"{sizes!r} is not inputs-neurons-batch{'' if steps else '-steps'}.")
-    return Case(neuron, readout, *numbers, *([] if steps is None else [steps]), layers=layers, detach=bool(detached))
+    return Case(
+        neuron, readout, *numbers, *([] if steps is None else [steps]), layers=layers, detach=bool(detached), **options
+    )
 
 
 def environment() -> dict:

@@ -209,8 +209,8 @@ def measure(case: Case, options: argparse.Namespace) -> dict:
     for spec in options.streamed:
         found["streamed"][spec] = runs = apart(streamed, case, spec, options.chunk, options.lengths, options.seed)
         for r in runs:
-            growth = 100 * (r["peak_bytes"] / runs[0]["peak_bytes"] - 1)
-            cells = [f"{r['steps']:,}", mega(r["peak_bytes"]), f"{growth:+.2f} %", mega(r["live_bytes"])]
+            growth = r["peak_bytes"] - runs[0]["peak_bytes"]
+            cells = [f"{r['steps']:,}", mega(r["peak_bytes"]), f"{growth / 1e6:+.2f} MB", mega(r["live_bytes"])]
             rows.append([spec, *cells, f"{1e6 * r['seconds'] / r['steps']:.0f}", ""])
     print(
         table(

@@ -37,6 +37,7 @@ def arguments(argv=None) -> argparse.Namespace:
     add("--networks", nargs="+", default=["lif-plain"], metavar="N", help="(lif|alif)-(plain|leaky)[-detached] ...")
     add("--sizes", nargs="+", default=["100-128-16-256"], metavar="S", help="inputs-neurons-batch-steps ...")
     add("--layers", type=int, default=1, help="recurrent layers of that many neurons each")
+    add("--recurrent", type=float, default=0.25, metavar="R", help="size of recurrent weights against the others")
     add("--contenders", nargs="+", default=None, metavar="C", help="what to measure; everything if left out, see below")
     add(
         "--chunks",
@@ -95,13 +96,15 @@ class Checker:
             _refuse(self.case, contender, "bptt", f"has another loss, from step {steps} on,")
         if contender.estimator == "none":
             return found
+        found["without_gradient"] = [name for name, g in grads.items() if not norm(g) > 0]
         references = {estimator: grads for estimator, (grads, _) in self.full.items()}
         if steps < self.steps:
             grads, _ = self._run(program, self.case.steps, steps)
             references = {k: self._run(p, self.steps, steps)[0] for k, p in self.references.items()}
         for estimator, reference in references.items():
-            worst = max(norm(grads[name] - reference[name]) / norm(reference[name]) for name in reference)
-            found[f"difference_to_{estimator}"] = worst
+            each = {name: norm(grads[name] - reference[name]) / norm(reference[name]) for name in reference}
+            worst = found[f"difference_to_{estimator}"] = max(each.values())
+            found[f"differences_to_{estimator}"] = each
             if estimator == contender.estimator and not worst <= TOLERANCE:
                 _refuse(
                     self.case, contender, REFERENCE[estimator], f"has a gradient that differs by {worst:.1e} (relative)"
@@ -145,6 +148,8 @@ def measure(case: Case, options: argparse.Namespace) -> dict:
             continue
         row.update({f"{k}_s": v for k, v in program.seconds.items()}, **program.cost)
         row.update(checker(contender, program))
+        if row.get("without_gradient"):
+            row["note"] += f"; no gradient for {', '.join(row['without_gradient'])}"
         results[spec], programs[spec] = row, program
     args = data.xs, data.ys, data.mask
     times = {spec: [program.timed(*args)] for spec, program in programs.items()}
@@ -223,7 +228,10 @@ def main(argv=None) -> None:
     if options.repeats < 5:
         print("fewer than 5 runs: the median says little", file=sys.stderr)
     try:
-        cases = [case_from(n, s, options.layers) for n, s in itertools.product(options.networks, options.sizes)]
+        cases = [
+            case_from(n, s, options.layers, recurrent=options.recurrent)
+            for n, s in itertools.product(options.networks, options.sizes)
+        ]
         for case, spec in itertools.product(cases, options.contenders or default(options.chunks)):
             parse(spec, case.steps)
     except (ValueError, argparse.ArgumentTypeError) as error:

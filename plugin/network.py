@@ -66,6 +66,12 @@ class RecurrentALIF(brainstate.nn.Module):
         self.projection(u.math.concatenate([x, self.neurons.get_spike()], axis=-1))
         return self.readout(self.neurons())
 
+    def rates(self):
+        """Firing rates of the neurons, low-passed by the readout's filter, shape ``(B, n_rec)``, in Hz."""
+        dt = brainstate.environ.get_dt()
+        decay = u.math.exp(-dt / self.readout.tau)
+        return self.readout.s.value * (1.0 - decay) / float(dt.to_decimal(u.second))
+
 
 def build(task: Task, recipe: Recipe | None = None, *, seed: int = 0) -> RecurrentALIF:
     """A network for a task, with initial weights drawn from ``seed`` (the task's recipe if none is given)."""
@@ -166,6 +172,8 @@ class TraceRecording:
     ----------
     neuron : int
         The postsynaptic neuron.
+    n_in : int
+        Input channels: they come first among the presynaptic ones, the neurons of the network after them.
     traces : dict
         State name -> Quantity (T, n_in + n_rec), ``d state / d weight`` for each presynaptic channel.
     presynaptic : array (T, n_in + n_rec)
@@ -176,6 +184,7 @@ class TraceRecording:
 
     dt: u.Quantity
     neuron: int
+    n_in: int
     traces: dict[str, Any]
     presynaptic: Any
     postsynaptic: Any
@@ -232,6 +241,7 @@ def record_trace(
     return TraceRecording(
         dt=trial.dt,
         neuron=neuron,
+        n_in=task.n_in,
         traces=traces,
         presynaptic=np.concatenate([trial.inputs, np.asarray(recurrent)], axis=1),
         postsynaptic=trial.spikes[:, neuron],

@@ -74,9 +74,9 @@ def plot_rasters(trial: Trial, classes: Sequence[str]) -> Figure:
         (middle, trial.spikes, "population", "neuron", 2.0),
     ):
         step, unit = np.nonzero(spikes)
-        size = np.clip(72.0 * inches / spikes.shape[1], 1.5, 8.0) ** 2  # a mark as tall as its row
+        size = np.clip(100.0 * inches / spikes.shape[1], 2.0, 8.0) ** 2  # a mark as tall as its row, and a little
         braintools.visualize.spike_raster(
-            time[step], unit, ax=axis, xlabel="", ylabel=label, markersize=size, linewidths=0.7, color="black"
+            time[step], unit, ax=axis, xlabel="", ylabel=label, markersize=size, linewidths=0.8, color="black"
         )
         axis.grid(False)
         axis.set_ylim(-1, spikes.shape[1])
@@ -94,7 +94,7 @@ def plot_rasters(trial: Trial, classes: Sequence[str]) -> Figure:
     bottom.set_ylabel("output (no unit)")
     bottom.set_xlabel("time (ms)")
     bottom.set_xlim(0.0, time[-1] + time[0])
-    bottom.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.0, ncols=len(classes))
+    _legend_above(bottom)
     return figure
 
 
@@ -126,7 +126,7 @@ def plot_states(trial: Trial, neurons: Iterable[int] | None = None) -> Figure:
     adaptation.set_ylabel("a (spikes)")
     adaptation.set_xlabel("time (ms)")
     adaptation.set_xlim(0.0, time[-1] + time[0])
-    adaptation.legend(loc="upper left", ncols=len(neurons))
+    _legend_above(adaptation)
     return figure
 
 
@@ -148,7 +148,16 @@ def plot_trace(recording: TraceRecording) -> Figure:
     kwargs = {"aspect": "auto", "origin": "lower", "interpolation": "nearest", "extent": edges}
     image = top.imshow(values["V"].T, cmap="RdBu_r", vmin=-limit, vmax=limit, **kwargs)
     figure.colorbar(image, ax=top, label=r"$\epsilon^V$ (mV per mS)")
-    top.set_ylabel("presynaptic channel")
+    n_in, n_all = recording.n_in, values["V"].shape[1]
+    top.axhline(n_in - 0.5, color="black", linewidth=0.6)
+    top.set_yticks(
+        [0.5 * (n_in - 1), 0.5 * (n_in + n_all - 1)],
+        [f"{n_in} inputs", f"{n_all - n_in} neurons"],
+        rotation=90,
+        va="center",
+    )
+    top.tick_params(axis="y", length=0)
+    top.set_ylabel("presynaptic")
     top.set_title(f"eligibility trace of the membrane potential, all synapses onto neuron {recording.neuron}")
     synapse = int(np.abs(values["a"]).max(axis=0).argmax())
     for row, (train, name) in enumerate(((recording.postsynaptic, "post"), (recording.presynaptic[:, synapse], "pre"))):
@@ -156,7 +165,8 @@ def plot_trace(recording: TraceRecording) -> Figure:
         spikes.vlines(at, row - 0.4, row + 0.4, color=("black", "0.5")[name == "pre"], linewidth=1.0)
     spikes.set_yticks([0, 1], ["post", "pre"])
     spikes.set_ylim(-0.6, 1.6)
-    spikes.set_title(f"spikes at the synapse from channel {synapse}")
+    source = f"input {synapse}" if synapse < n_in else f"neuron {synapse - n_in}"
+    spikes.set_title(f"spikes at the synapse from {source}")
     for axis, name, colour, text, unit in (
         (middle, "V", _COLOURS[0], "membrane potential", "mV per mS"),
         (bottom, "a", _COLOURS[1], "adaptation", "spikes per mS"),
@@ -217,10 +227,10 @@ def plot_confusion(evaluation: Evaluation, classes: Sequence[str]) -> Figure:
     n = len(classes)
     counts = np.zeros((n, n), int)
     np.add.at(counts, (evaluation.labels, evaluation.predictions), 1)
-    figure = Figure(figsize=(4.6, 4.0), layout="constrained")
+    figure = Figure(figsize=(4.9, 4.0), layout="constrained")
     axis = figure.subplots()
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    image = axis.imshow(100.0 * share, cmap="Blues", vmin=0.0, vmax=100.0)
+    image = axis.imshow(100.0 * share, cmap="Blues", vmin=0.0, vmax=100.0, aspect="auto")
     for i, j in np.argwhere(counts):
         axis.text(j, i, str(counts[i, j]), ha="center", va="center", color="white" if share[i, j] > 0.5 else "black")
     axis.set_xticks(range(n), classes)
@@ -228,8 +238,14 @@ def plot_confusion(evaluation: Evaluation, classes: Sequence[str]) -> Figure:
     axis.set_xlabel("answer")
     axis.set_ylabel("right answer")
     axis.set_title(f"{evaluation.accuracy:.1%} of {len(evaluation.labels)} trials")
-    figure.colorbar(image, ax=axis, label="share of the row (%)")
+    figure.colorbar(image, cax=axis.inset_axes((1.04, 0.0, 0.05, 1.0)), label="share of the row (%)")
     return figure
+
+
+def _legend_above(axis) -> None:
+    """A legend in one row above the axis, at the right."""
+    entries = len(axis.get_legend_handles_labels()[0])
+    axis.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.0, ncols=entries)
 
 
 def _time(recording: Trial | TraceRecording) -> np.ndarray:

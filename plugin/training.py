@@ -121,7 +121,8 @@ def train(
 ) -> Run:
     """Train a recurrent ALIF network on a task; the test trials are not touched.
 
-    Each update runs a batch of trials from rest, with the gradient of the cross-entropy at the counted steps.
+    Each update runs a batch of trials from rest, with the gradient of the cross-entropy at the counted steps and of a
+    cost of high firing rates at all steps (see `Recipe`).
 
     Parameters
     ----------
@@ -165,7 +166,7 @@ def train(
     schedule = braintools.optim.CosineAnnealingLR(
         base_lr=recipe.learning_rate, T_max=recipe.epochs, eta_min=recipe.learning_rate / 20
     )
-    update = _make_update(learner, network, schedule, chosen.part, chunk_size)
+    update = _make_update(learner, network, recipe, schedule, chosen.part, chunk_size)
     forward = _make_forward(network)
 
     history: list[dict[str, Any]] = []
@@ -262,25 +263,30 @@ def _right(outputs, labels, mask):
     return answer, answer == labels[-1]
 
 
-def _make_update(learner, network: RecurrentALIF, schedule, part: str | None, chunk_size: int | None) -> Callable:
+def _make_update(learner, network: RecurrentALIF, recipe: Recipe, schedule, part: str | None, chunk_size) -> Callable:
     """A compiled ``(xs, ys, mask) -> (loss, accuracy, rate)`` that makes one update."""
     params = {path: state for path, state in learner.param_states.items() if part is None or path[0] == part}
     optimizer = braintools.optim.Adam(lr=schedule)
     optimizer.register_trainable_weights(params)
 
-    def step(x, y):
+    limit = float(recipe.rate_limit.to_decimal(u.Hz))
+
+    def step(x, y, weight):
         out = learner(x)
-        return jnp.mean(_cross_entropy(out, y)), (out, jnp.mean(network.neurons.get_spike()))
+        loss = weight * jnp.mean(_cross_entropy(out, y))
+        cost = jnp.mean(jnp.square(jax.nn.relu(network.rates() / limit - 1.0))) if recipe.rate_cost else 0.0
+        return loss + recipe.rate_cost * cost, (loss, out, jnp.mean(network.neurons.get_spike()))
 
     @brainstate.transform.jit
     def update(xs, ys, mask):
         learner.reset_state()
-        grads, losses, (outputs, spikes) = learner.etrace_grad(
-            xs, ys, step_fn=step, mask=mask, weights=params, chunk_size=chunk_size, has_aux=True, return_value=True
+        # the cross-entropy counts at some steps, the rate at all
+        weights = jnp.asarray(mask / jnp.mean(mask), xs.dtype)
+        grads, (losses, outputs, spikes) = learner.etrace_grad(
+            xs, ys, weights, step_fn=step, weights=params, chunk_size=chunk_size, has_aux=True
         )
         optimizer.update(grads)
-        loss = jnp.sum(losses * mask) / jnp.sum(mask)
-        return loss, jnp.mean(_right(outputs, ys, mask)[1]), jnp.mean(spikes) / _dt_seconds()
+        return jnp.mean(losses), jnp.mean(_right(outputs, ys, mask)[1]), jnp.mean(spikes) / _dt_seconds()
 
     return update
 

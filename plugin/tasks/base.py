@@ -51,6 +51,10 @@ class Recipe:
         Rise of the threshold per spike; the resting threshold is 1 mV.
     weight_scale : Quantity
         Standard deviation of the initial weights times the square root of the number of inputs.
+    rate_limit : Quantity
+        Firing rate, low-passed by the readout's filter, up to which a neuron may fire at no cost.
+    rate_cost : float
+        Weight of the cost ``mean(max(0, rate / rate_limit - 1)^2)`` beside the cross-entropy; 0 leaves it out.
     batch_size, epochs : int
         Trials per update, and passes over the training trials.
     learning_rate : float
@@ -69,6 +73,8 @@ class Recipe:
     tau_out: u.Quantity = dataclasses.field(default_factory=lambda: 40.0 * u.ms)
     beta: u.Quantity = dataclasses.field(default_factory=lambda: 0.5 * u.mV)
     weight_scale: u.Quantity = dataclasses.field(default_factory=lambda: 3.0 * u.mS)
+    rate_limit: u.Quantity = dataclasses.field(default_factory=lambda: 100.0 * u.Hz)
+    rate_cost: float = 0.1
     batch_size: int = 32
     epochs: int = 30
     learning_rate: float = 1e-2
@@ -80,7 +86,10 @@ class Recipe:
             positive(name, getattr(self, name), unit=u.ms)
         positive("beta", self.beta, unit=u.mV)
         positive("weight_scale", self.weight_scale, unit=u.mS)
+        positive("rate_limit", self.rate_limit, unit=u.Hz)
         positive("learning_rate", self.learning_rate)
+        if not self.rate_cost >= 0:
+            raise ValueError(f"`rate_cost` must be a number from 0 on, got {self.rate_cost!r}.")
 
 
 @dataclasses.dataclass(frozen=True)
