@@ -10,6 +10,7 @@ import brainstate
 import brainunit as u
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .engine import Engine
 from .recorder import active
@@ -97,15 +98,11 @@ class SequenceDriver:
         engine, run = self._engine_for(
             ("grad", step_fn, has_aux, tuple(numbers.values())), step, list(numbers.values()), sequences
         )
-        last, eps, grads, losses, aux = run(graph.states.read(engine.used), self._read_traces(), sequences, mask, chunk)
+        values = graph.states.read(engine.used)
+        last, eps, grads, losses, aux = run(values, self._read_traces(), sequences, mask, chunk, reduction, loss_output)
         graph.states.write(last)
         self._write_traces(eps)
-        denominator = jnp.maximum(jnp.sum(mask), 1.0) if reduction == "mean" else 1.0
-        grads = {path: jax.tree.map(lambda g: g / denominator, grads[i]) for path, i in numbers.items()}
-        if loss_output != "per_step":
-            losses = losses * mask
-        if loss_output == "scalar":
-            losses = jnp.sum(losses) / denominator
+        grads = {path: grads[i] for path, i in numbers.items()}
         parts = [grads, *([losses] if return_value else []), *([aux] if has_aux else [])]
         return parts[0] if len(parts) == 1 else tuple(parts)
 
@@ -144,8 +141,8 @@ class SequenceDriver:
             return None, out if return_outputs else None
 
         engine, run = self._engine_for(("evolve", call, return_outputs), step, [], sequences)
-        mask = jnp.ones((T,), brainstate.environ.dftype())
-        last, eps, _, _, outputs = run(graph.states.read(engine.used), self._read_traces(), sequences, mask, chunk)
+        values, mask = graph.states.read(engine.used), check_mask(None, T)
+        last, eps, _, _, outputs = run(values, self._read_traces(), sequences, mask, chunk, "sum", "per_step")
         graph.states.write(last)
         self._write_traces(eps)
         return outputs if return_outputs else None
@@ -159,10 +156,18 @@ class SequenceDriver:
             first = jax.tree.map(lambda leaf: leaf[0], sequences)
             engine = Engine(self.graph, self._layouts, step, weights, first, self.vjp_method)
 
-            def run(values, eps, sequences, mask, chunk):
-                return run_chunks(engine, values, eps, sequences, mask, chunk)
+            def run(values, eps, sequences, mask, chunk, reduction, loss_output):
+                last, eps, grads, losses, aux = run_chunks(engine, values, eps, sequences, mask, chunk)
+                if reduction == "mean":
+                    denominator = jnp.maximum(jnp.sum(mask), 1.0)
+                    grads = jax.tree.map(lambda g: g / denominator, grads)
+                if loss_output != "per_step":
+                    losses = losses * mask
+                if loss_output == "scalar":
+                    losses = jnp.sum(losses) / (denominator if reduction == "mean" else 1.0)
+                return last, eps, grads, losses, aux
 
-            engines[key] = engine, jax.jit(run, static_argnums=4)
+            engines[key] = engine, jax.jit(run, static_argnums=(4, 5, 6))
             if len(engines) > _KEPT:
                 engines.pop(next(iter(engines)))
         return engines[key]
@@ -257,7 +262,7 @@ def _check_finite(leaf, name: str) -> None:
     if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
         return
     try:
-        bad = bool(jnp.any(jnp.isnan(leaf)))
+        bad = bool(_has_nan(leaf))
     except jax.errors.ConcretizationTypeError:
         return  # inside a transformation the values are not known yet
     if bad:
@@ -265,10 +270,15 @@ def _check_finite(leaf, name: str) -> None:
         raise ValueError(f"{name} holds NaN, first at index {where}: clean the data before training.")
 
 
+@jax.jit
+def _has_nan(leaf):
+    return jnp.any(jnp.isnan(leaf))
+
+
 def check_mask(mask, T: int):
     """The weights of the steps, shape ``(T,)``."""
     if mask is None:
-        return jnp.ones((T,), brainstate.environ.dftype())
+        return np.ones((T,), brainstate.environ.dftype())
     mask = jnp.asarray(mask, brainstate.environ.dftype())
     if mask.shape != (T,):
         raise ValueError(f"`mask` must have shape ({T},), one weight per step, got {mask.shape}.")
