@@ -238,7 +238,7 @@ def plot_confusion(evaluation: Evaluation, classes: Sequence[str]) -> Figure:
     axis.set_xlabel("answer")
     axis.set_ylabel("right answer")
     axis.set_title(f"{evaluation.accuracy:.1%} of {len(evaluation.labels)} trials")
-    figure.colorbar(image, cax=axis.inset_axes((1.04, 0.0, 0.05, 1.0)), label="share of the row (%)")
+    figure.colorbar(image, ax=axis, label="share of the row (%)")
     return figure
 
 

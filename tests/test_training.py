@@ -56,6 +56,14 @@ def test_the_chunk_size_changes_nothing(digits):
     np.testing.assert_allclose(one, other, rtol=1e-3)
 
 
+def test_a_cost_of_high_rates_lowers_them(digits):
+    free, dear = (
+        training.train(digits, tasks.Recipe(n_rec=20, batch_size=64, epochs=2, rate_limit=10.0 * u.Hz, rate_cost=cost))
+        for cost in (0.0, 10.0)
+    )
+    assert 0 < dear.history[-1]["train_rate_hz"] < 0.8 * free.history[-1]["train_rate_hz"]
+
+
 def test_weights_come_back(digits, tmp_path):
     path = tmp_path / "weights.msgpack"
     first, second = network.build(digits, SMALL, seed=1), network.build(digits, SMALL, seed=2)
