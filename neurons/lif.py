@@ -16,7 +16,7 @@ import brainstate
 import braintools
 import brainunit as u
 
-from etrax.module import Neuron
+from etrax.module import Neuron, constant
 
 from .integration import leaky_jacobian
 
@@ -58,11 +58,11 @@ class LIF(Neuron):
         detach_reset: bool = False,
     ):
         super().__init__(in_size, spk_fun, spk_reset, name, detach_reset=detach_reset)
-        self.R = braintools.init.param(R, self.varshape)
-        self.tau = braintools.init.param(tau, self.varshape)
-        self.V_th = braintools.init.param(V_th, self.varshape)
-        self.V_reset = braintools.init.param(V_reset, self.varshape)
-        self.V_rest = braintools.init.param(V_rest, self.varshape)
+        self.R = constant("R", R, self.varshape)
+        self.tau = constant("tau", tau, self.varshape, u.ms)
+        self.V_th = constant("V_th", V_th, self.varshape)
+        self.V_reset = constant("V_reset", V_reset, self.varshape)
+        self.V_rest = constant("V_rest", V_rest, self.varshape)
         self.V_initializer = V_initializer
 
     def initial(self, batch_size: int | None = None) -> dict:

@@ -17,7 +17,7 @@ import brainstate
 import braintools
 import brainunit as u
 
-from etrax.module import Dynamics, Neuron
+from etrax.module import Dynamics, Neuron, constant
 from etrax.recorder import active
 
 __all__ = ["LeakyReadout"]
@@ -67,7 +67,7 @@ class LeakyReadout(Dynamics):
                     f"`in_size` is {self.varshape} but `pre` has shape {pre.varshape}: give them one shape."
                 )
             pre.filters.append(self)
-        self.tau = braintools.init.param(tau, self.varshape)
+        self.tau = constant("tau", tau, self.varshape, u.ms)
         shape = (math.prod(self.in_size), math.prod(self.out_size))
         self.weight = brainstate.ParamState(braintools.init.param(w_init, shape))
 

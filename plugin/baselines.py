@@ -10,7 +10,7 @@ import brainunit as u
 import jax
 import jax.numpy as jnp
 
-from .pure import Pure, States
+from .pure import Pure, States, like
 from .recorder import Recorder, active, recording
 from .sequence import check_mask, check_sequences, one_call
 
@@ -117,7 +117,7 @@ class BPTT(brainstate.nn.Module):
             def total(weights):
                 def body(state, at):
                     new, out = pure({**fixed, **weights, **state}, *at)
-                    return jax.tree.map(lambda a, b: jnp.asarray(b, jnp.asarray(a).dtype), state, {**state, **new}), out
+                    return like(state, {**state, **new}), out
 
                 last, (losses, aux) = jax.lax.scan(body, {i: values[i] for i in written}, sequences)
                 return jnp.sum(losses * mask), (last, losses, aux)

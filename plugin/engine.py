@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from .carry import Carry, RankOne
 from .graph import Graph
 from .jacobian import Kind, marked, matmul, transpose_apply
-from .pure import Pure
+from .pure import Pure, like
 from .recorder import Recorder, recording
 
 __all__ = ["Engine"]
@@ -168,7 +168,7 @@ class Engine:
 
         def forward(now, at):
             new, y = self._simulated({**fixed, **now}, *at)
-            return _like(now, {**now, **new}), (now, y)
+            return like(now, {**now, **new}), (now, y)
 
         last, (before, handed) = jax.lax.scan(forward, start, slices)
         weights = {i: values[i] for i in self.weights}
@@ -203,7 +203,7 @@ class Engine:
             def body(state, at):
                 slices, zeros = at
                 new, (loss, aux) = self._plain({**fixed, **weights, **state}, zeros, *slices)
-                return _like(state, {**state, **new}), (loss, aux)
+                return like(state, {**state, **new}), (loss, aux)
 
             zeros = jax.tree.map(lambda z: jnp.concatenate([z[None], jnp.zeros((K - 1, *z.shape), z.dtype)]), first)
             start = {i: values[i] for i in self.written}
@@ -301,8 +301,3 @@ class Engine:
         K = jax.tree.leaves(out["x"])[0].shape[0]
         (back, M0), (ct, F) = jax.lax.scan(backward, (back, identity), (L, D1, f1), length=K, reverse=True)
         return ct, F, back, M0
-
-
-def _like(old, new):
-    """New values of states in the dtypes of the old ones, as a scan needs them."""
-    return jax.tree.map(lambda a, b: jnp.asarray(b, jnp.asarray(a).dtype), old, new)

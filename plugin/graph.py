@@ -40,7 +40,6 @@ class Connection:
     scale: float
     x: Any
     y: Any
-    feedforward: bool = False
 
     @property
     def name(self) -> str:
@@ -246,9 +245,6 @@ class Graph:
             D = {key[1:]: kind("D", key) for key in outline["D"] if key[0] == i and self.diagonal}
             f = {key[1:]: kind("f", key) for key in outline["f"] if key[0] == i}
             structures.append(Structure(D, f, [h.name for h in population.hidden]))
-        bound = self._dependent(used, args, written, map_args=False)
-        for connection in self.connections.values():
-            connection.feedforward = ("x", connection.name) not in bound
         return structures
 
     def _check_parameters(self, used: list[int], args: tuple) -> None:

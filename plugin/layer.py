@@ -50,11 +50,9 @@ class Layer:
         self.in_size = math.prod(in_shape) // lead
         self.out_size = self.population.size // lead
         self.rows = self.population.rows * lead
-        self.x_shape = in_shape
-        self.y_shape = u.math.shape(y)
-        if math.prod(self.y_shape) != self.population.rows * self.population.size:
+        if math.prod(u.math.shape(y)) != self.population.rows * self.population.size:
             raise ValueError(
-                f"`comm` of {connection.name} gives shape {self.y_shape}, but `post` has shape {self.population.varshape} "
+                f"`comm` of {connection.name} gives shape {u.math.shape(y)}, but `post` has shape {self.population.varshape} "
                 f"with batch {self.population.batch}: input and model must have the same batch size, and the layer the "
                 "size of `post`."
             )

@@ -17,7 +17,7 @@ from .module import check_dt
 from .population import Path
 from .recorder import active
 from .report import Report
-from .sequence import SequenceDriver
+from .sequence import SequenceDriver, check_finite
 
 __all__ = ["D_RTRL", "EligibilityTrace", "NoTrace", "compile"]
 
@@ -131,7 +131,13 @@ class D_RTRL(SequenceDriver, brainstate.nn.Module):
             raise ValueError("`compile_graph` needs an example input of one step, e.g. `learner.compile_graph(xs[0])`.")
         self._dt = brainstate.environ.get_dt()
         self._inputs = _shapes(args)
-        graph = Graph(self.model, *args, diagonal=self.diagonal)
+        try:
+            graph = Graph(self.model, *args, diagonal=self.diagonal)
+        except TypeError as error:
+            raise ValueError(
+                f"the model does not run on an example input of shape {_text(self._inputs)} ({str(error).splitlines()[0]}): check "
+                "the number of inputs, and that `batch_size` is that of the input (None for an input without a batch axis)."
+            ) from error
         self._layouts = {c.name: make_carry(graph, c, self._options) for c in graph.connections.values()}
         self.traces = {name: EligibilityTrace(layout.zeros()) for name, layout in self._layouts.items()}
         self._graph = graph
@@ -196,6 +202,8 @@ class D_RTRL(SequenceDriver, brainstate.nn.Module):
         if recorder is not None:
             recorder.call()
             return self.model(*args)
+        for i, leaf in enumerate(jax.tree.leaves(args)):
+            check_finite(leaf, f"input {i}")
         engine = self._engine
         values = graph.states.read(engine.used)
         old = {i: jax.lax.stop_gradient(v) if i in engine.written else v for i, v in values.items()}
@@ -268,13 +276,13 @@ class D_RTRL(SequenceDriver, brainstate.nn.Module):
         brainstate.nn.reset_all_states(self.model, batch_size=batch[0] if batch else None, **kwargs)
         self._write_traces({name: layout.zeros() for name, layout in self._layouts.items()})
 
-    def get_etrace_of(self, weight: brainstate.ParamState | Path) -> dict[Path, Any]:
+    def get_etrace_of(self, weight: brainstate.ParamState | Path | str) -> dict[Path, Any]:
         """The eligibility trace of one parameter, in full.
 
         Parameters
         ----------
-        weight : ParamState or path
-            A parameter of a projection.
+        weight : ParamState, path or dotted path
+            A parameter of a projection, e.g. ``"syn.comm.weight"``.
 
         Returns
         -------
@@ -288,7 +296,10 @@ class D_RTRL(SequenceDriver, brainstate.nn.Module):
             If no projection holds the parameter.
         """
         graph = self.graph
-        state = graph.params.get(tuple(weight)) if isinstance(weight, (tuple, list)) else weight
+        named = {".".join(map(str, path)): state for path, state in graph.params.items()}
+        state: Any = weight
+        if isinstance(weight, str | tuple | list):
+            state = named.get(weight if isinstance(weight, str) else ".".join(map(str, weight)))
         connections = [c for c in graph.connections.values() if any(s is state for s in c.params.values())]
         if state is None or not connections:
             known = sorted({".".join(map(str, p)) for c in graph.connections.values() for p in c.params})
@@ -355,11 +366,13 @@ def compile(
     from .baselines import BPTT
 
     known: dict[str, Any] = {"d_rtrl": D_RTRL, "no_trace": NoTrace, "bptt": BPTT}
+    chosen: Any = algorithm
     if isinstance(algorithm, str):
-        if algorithm.lower() not in known:
+        chosen = known.get(algorithm.lower())
+        if chosen is None:
             raise ValueError(f"`algorithm` must be one of {', '.join(known)}, or a learner class; got {algorithm!r}.")
     check_dt()
-    learner = known.get(str(algorithm).lower(), algorithm)(model, **options)
+    learner = chosen(model, **options)
     if batch_size is not None:
         for i, leaf in enumerate(jax.tree.leaves(example_inputs)):
             if jnp.shape(leaf)[:1] != (batch_size,):

@@ -158,7 +158,7 @@ class Neuron(Dynamics):
         Name of the module.
     """
 
-    graph_invisible_attrs = ("receivers", "filters")
+    graph_invisible_attrs = ("receivers", "filters", "_before_updates")  # reached through their projections
 
     def __init__(
         self,
@@ -319,6 +319,32 @@ def check_dt() -> Any:
             "`brainstate.environ.set(dt=...)`."
         )
     return dt
+
+
+def constant(name: str, value, shape: tuple[int, ...], unit: u.Unit | None = None) -> Any:
+    """A constant of a module: a scalar, or an array or initialiser that fits ``shape``.
+
+    Raises
+    ------
+    TypeError
+        If it is a parameter to be trained: constants are not.
+    ValueError
+        If it does not fit the shape, or has not the dimension of ``unit``.
+    """
+    if isinstance(value, brainstate.State | brainstate.nn.Param):
+        raise TypeError(
+            f"`{name}` is a {type(value).__name__}, but constants of neurons and synapses are not trained yet: give its value, "
+            f"e.g. `{name}=param.value`."
+        )
+    try:
+        value = braintools.init.param(value, shape)
+    except ValueError as error:
+        raise ValueError(f"`{name}` must be a scalar or fit the shape {shape} of the module ({error}).") from error
+    if unit is not None and not u.get_unit(value).has_same_dim(unit):
+        raise ValueError(
+            f"`{name}` is in {_text(u.get_unit(value))} but must be in units like {unit}: write e.g. `10.0 * u.{unit}`."
+        )
+    return value
 
 
 def named_current(offset, slope) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 from .engine import Engine
 from .recorder import active
 
-__all__ = ["SequenceDriver", "check_mask", "check_sequences", "one_call"]
+__all__ = ["SequenceDriver", "check_finite", "check_mask", "check_sequences", "one_call"]
 
 _KEPT = 16  # compiled step functions kept per learner
 
@@ -245,7 +245,7 @@ def check_sequences(sequences: tuple) -> int:
             if jnp.ndim(leaf) == 0:
                 raise ValueError(f"{name} is a scalar and has no time axis: let `step_fn` close over constants.")
             lengths[name] = jnp.shape(leaf)[0]
-            _check_finite(leaf, name)
+            check_finite(leaf, name)
     if len(set(lengths.values())) > 1:
         raise ValueError(
             "all sequences must have one length T along their first axis, got "
@@ -258,7 +258,8 @@ def check_sequences(sequences: tuple) -> int:
     return T
 
 
-def _check_finite(leaf, name: str) -> None:
+def check_finite(leaf, name: str) -> None:
+    """Raise a ValueError if the array holds NaN, as far as its values are known."""
     if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
         return
     try:

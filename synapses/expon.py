@@ -13,7 +13,7 @@ import brainstate
 import braintools
 import brainunit as u
 
-from etrax.module import Synapse
+from etrax.module import Synapse, constant
 
 __all__ = ["Expon"]
 
@@ -37,7 +37,7 @@ class Expon(Synapse):
         self, in_size, name: str | None = None, tau=8.0 * u.ms, g_initializer=braintools.init.Constant(0.0 * u.mS)
     ):
         super().__init__(in_size, name=name)
-        self.tau = braintools.init.param(tau, self.varshape)
+        self.tau = constant("tau", tau, self.varshape, u.ms)
         self.g_initializer = g_initializer
 
     def initial(self, batch_size: int | None = None) -> dict:

@@ -65,6 +65,29 @@ def test_delta_in_wrong_unit():
         compiled(net)
 
 
+def test_constants():
+    with pytest.raises(ValueError, match="`tau` is in mV but must be in units like ms"):
+        LIF(N, tau=10.0 * u.mV)
+    with pytest.raises(ValueError, match=r"`V_th` must be a scalar or fit the shape \(4,\)"):
+        LIF(N, V_th=jnp.ones(3) * u.mV)
+    with pytest.raises(TypeError, match="`tau` is a ParamState, but constants .* are not trained yet"):
+        Expon(N, tau=brainstate.ParamState(5.0 * u.ms))
+
+
+def test_input_that_does_not_fit_the_model():
+    with pytest.raises(ValueError, match=r"does not run on an example input of shape \(2, 5\).*number of inputs"):
+        etrax.compile(Net(), etrax.D_RTRL, jnp.ones((B, 5)), batch_size=B)
+    net = Net()
+    net.update = lambda x: (
+        net.syn(u.math.concatenate([x[..., :2], net.neu.get_spike()[..., :1]], -1)),
+        net.out(net.neu()),
+    )[-1]
+    with pytest.raises(
+        ValueError, match=r"does not run on an example input of shape \(2, 3\).*None for an input without"
+    ):
+        etrax.compile(net, etrax.D_RTRL, xs[0])
+
+
 def test_batch_sizes_differ():
     with pytest.raises(ValueError, match=r"`batch_size` is 5 but example input 0 has shape \(2, 3\)"):
         etrax.compile(Net(), etrax.D_RTRL, xs[0], batch_size=5)
@@ -85,6 +108,8 @@ def test_sequences():
         grad(learner)
     with pytest.raises(ValueError, match=r"sequence 0 holds NaN, first at index \(3, 1, 2\)"):
         grad(learner, xs.at[3, 1, 2].set(jnp.nan))
+    with pytest.raises(ValueError, match=r"input 0 holds NaN, first at index \(1, 2\)"):
+        learner(xs[0].at[1, 2].set(jnp.nan))
     with pytest.raises(ValueError, match=r"`mask` must have shape \(6,\)"):
         grad(learner, xs, mask=jnp.ones(4))
     with pytest.raises(ValueError, match="`chunk_size` must be at least 1, got 0"):

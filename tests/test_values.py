@@ -196,6 +196,15 @@ def test_synapses_of_one_description_are_shared():
     assert len(neu.receivers) == 3
 
 
+def test_a_shared_synapse_is_found_under_its_projection():
+    net = brainstate.nn.Module()
+    net.neu = LIF(2)
+    comm = brainstate.nn.Linear(2, 2, w_init=braintools.init.KaimingNormal(unit=u.mS), b_init=None)
+    net.syn = AlignPostProj(comm=comm, syn=Expon.desc(2, tau=5 * u.ms), out=CUBA.desc(), post=net.neu)
+    brainstate.nn.init_all_states(net)
+    assert set(net.states()) == {("neu", "V"), ("syn", "comm", "weight"), ("syn", "syn", "g")}
+
+
 def test_prefetched_input():
     """Callables and States before `comm` are applied in turn."""
     net = brainstate.nn.Module()
