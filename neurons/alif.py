@@ -17,7 +17,8 @@ import brainstate
 import braintools
 import brainunit as u
 
-from etrax.module import Neuron, constant
+from etrax.constant import Constant
+from etrax.module import Neuron
 
 from .integration import leaky_jacobian
 
@@ -45,6 +46,14 @@ class ALIF(Neuron):
         Initial potential and adaptation.
     """
 
+    R = Constant(u.ohm)
+    tau = Constant(u.ms)
+    tau_a = Constant(u.ms)
+    V_th = Constant(u.mV)
+    V_reset = Constant(u.mV)
+    V_rest = Constant(u.mV)
+    beta = Constant(u.mV)
+
     def __init__(
         self,
         in_size,
@@ -64,13 +73,13 @@ class ALIF(Neuron):
         detach_reset: bool = False,
     ):
         super().__init__(in_size, spk_fun, spk_reset, name, detach_reset=detach_reset)
-        self.R = constant("R", R, self.varshape)
-        self.tau = constant("tau", tau, self.varshape, u.ms)
-        self.tau_a = constant("tau_a", tau_a, self.varshape, u.ms)
-        self.V_th = constant("V_th", V_th, self.varshape)
-        self.V_reset = constant("V_reset", V_reset, self.varshape)
-        self.V_rest = constant("V_rest", V_rest, self.varshape)
-        self.beta = constant("beta", beta, self.varshape)
+        self.R = R
+        self.tau = tau
+        self.tau_a = tau_a
+        self.V_th = V_th
+        self.V_reset = V_reset
+        self.V_rest = V_rest
+        self.beta = beta
         self.V_initializer = V_initializer
         self.a_initializer = a_initializer
 

@@ -16,7 +16,8 @@ import brainstate
 import braintools
 import brainunit as u
 
-from etrax.module import Neuron, constant
+from etrax.constant import Constant
+from etrax.module import Neuron
 
 from .integration import leaky_jacobian
 
@@ -42,6 +43,12 @@ class LIF(Neuron):
         See :class:`etrax.Neuron`.
     """
 
+    R = Constant(u.ohm)
+    tau = Constant(u.ms)
+    V_th = Constant(u.mV)
+    V_reset = Constant(u.mV)
+    V_rest = Constant(u.mV)
+
     def __init__(
         self,
         in_size,
@@ -58,11 +65,11 @@ class LIF(Neuron):
         detach_reset: bool = False,
     ):
         super().__init__(in_size, spk_fun, spk_reset, name, detach_reset=detach_reset)
-        self.R = constant("R", R, self.varshape)
-        self.tau = constant("tau", tau, self.varshape, u.ms)
-        self.V_th = constant("V_th", V_th, self.varshape)
-        self.V_reset = constant("V_reset", V_reset, self.varshape)
-        self.V_rest = constant("V_rest", V_rest, self.varshape)
+        self.R = R
+        self.tau = tau
+        self.V_th = V_th
+        self.V_reset = V_reset
+        self.V_rest = V_rest
         self.V_initializer = V_initializer
 
     def initial(self, batch_size: int | None = None) -> dict:

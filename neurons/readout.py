@@ -17,7 +17,8 @@ import brainstate
 import braintools
 import brainunit as u
 
-from etrax.module import Dynamics, Neuron, constant
+from etrax.constant import Constant
+from etrax.module import Dynamics, Neuron
 from etrax.recorder import active
 
 __all__ = ["LeakyReadout"]
@@ -46,6 +47,8 @@ class LeakyReadout(Dynamics):
         If ``pre`` has another shape than ``in_size``.
     """
 
+    tau = Constant(u.ms)
+
     graph_invisible_attrs = ("pre",)
 
     def __init__(
@@ -67,7 +70,7 @@ class LeakyReadout(Dynamics):
                     f"`in_size` is {self.varshape} but `pre` has shape {pre.varshape}: give them one shape."
                 )
             pre.filters.append(self)
-        self.tau = constant("tau", tau, self.varshape, u.ms)
+        self.tau = tau
         shape = (math.prod(self.in_size), math.prod(self.out_size))
         self.weight = brainstate.ParamState(braintools.init.param(w_init, shape))
 

@@ -8,6 +8,7 @@ drives. Everything else (traces, gradients) is composed from these by a learner.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ import brainunit as u
 import jax
 import jax.numpy as jnp
 
+from .constant import text, trained
 from .jacobian import Entries, automatic
 from .recorder import active
 
@@ -46,6 +48,25 @@ class Dynamics(brainstate.nn.Dynamics):
     def jacobian(self, *args: Any, **kwargs: Any) -> Entries:
         """Entries ``(new state, source) -> derivative`` of :meth:`transition`, here by automatic differentiation."""
         return automatic(lambda point: self.transition(**point), kwargs)
+
+    def constant_jacobian(self, *args: Any, **kwargs: Any) -> Entries:
+        """Entries ``(new state, constant) -> derivative`` of :meth:`transition` for the constants that are trained."""
+        return self._by_constants(lambda module: module.transition(**kwargs))
+
+    def _by_constants(self, fn: Callable[[Any], dict]) -> Entries:
+        point = {name: getattr(self, name) for name in trained(self)}
+        return automatic(lambda constants: fn(self.replaced(**constants)), point) if point else {}
+
+    def replaced(self, **constants: Any) -> Any:
+        """The same module (it shares all states) with other values of constants."""
+        other = copy.copy(self)
+        vars(other).update(constants)
+        return other
+
+    def held(self) -> Any:
+        """The same module with its trained constants out of reach of gradients."""
+        point = {name: getattr(self, name) for name in trained(self)}
+        return self.replaced(**jax.tree.map(jax.lax.stop_gradient, point))
 
     def init_state(self, batch_size: int | None = None, **kwargs) -> None:
         """Create the states, for a batch of independent copies if ``batch_size`` is given."""
@@ -191,6 +212,10 @@ class Neuron(Dynamics):
         """Entries ``("z", state) -> dz/dstate`` of the emitted spike."""
         return automatic(lambda point: {"z": self.get_spike(**point)}, kwargs)
 
+    def spike_constant_jacobian(self, *args: Any, **kwargs: Any) -> Entries:
+        """Entries ``("z", constant) -> derivative`` of the emitted spike for the constants that are trained."""
+        return self._by_constants(lambda module: {"z": module.get_spike(**kwargs)})
+
     def jacobian(self, *args: Any, **kwargs: Any) -> Entries:
         """Entries of :meth:`transition` by automatic differentiation."""
         current = kwargs.pop("current")
@@ -321,32 +346,6 @@ def check_dt() -> Any:
     return dt
 
 
-def constant(name: str, value, shape: tuple[int, ...], unit: u.Unit | None = None) -> Any:
-    """A constant of a module: a scalar, or an array or initialiser that fits ``shape``.
-
-    Raises
-    ------
-    TypeError
-        If it is a parameter to be trained: constants are not.
-    ValueError
-        If it does not fit the shape, or has not the dimension of ``unit``.
-    """
-    if isinstance(value, brainstate.State | brainstate.nn.Param):
-        raise TypeError(
-            f"`{name}` is a {type(value).__name__}, but constants of neurons and synapses are not trained yet: give its value, "
-            f"e.g. `{name}=param.value`."
-        )
-    try:
-        value = braintools.init.param(value, shape)
-    except ValueError as error:
-        raise ValueError(f"`{name}` must be a scalar or fit the shape {shape} of the module ({error}).") from error
-    if unit is not None and not u.get_unit(value).has_same_dim(unit):
-        raise ValueError(
-            f"`{name}` is in {_text(u.get_unit(value))} but must be in units like {unit}: write e.g. `10.0 * u.{unit}`."
-        )
-    return value
-
-
 def named_current(offset, slope) -> dict[str, Any]:
     """Offset and slope of a current under the names that Jacobian entries give them."""
     return {"current": offset} if slope is None else {"current": offset, "slope": slope}
@@ -357,8 +356,8 @@ def _checked(value, unit: u.Unit, what: str, where: str):
     got = u.get_unit(value)
     if not got.has_same_dim(unit):
         raise ValueError(
-            f"{what} is in {_text(got)} but {where} takes {_text(unit)}: give the weights (and bias) of `comm` "
-            f"the unit {_text(unit)}, e.g. `w_init=braintools.init.KaimingNormal(unit=...)`, or no bias with `b_init=None`."
+            f"{what} is in {text(got)} but {where} takes {text(unit)}: give the weights (and bias) of `comm` "
+            f"the unit {text(unit)}, e.g. `w_init=braintools.init.KaimingNormal(unit=...)`, or no bias with `b_init=None`."
         )
     return value
 
@@ -367,11 +366,7 @@ def add(a, b, what: str, where: str):
     """``a + b``; a ValueError names the units where they do not fit."""
     if not u.get_unit(a).has_same_dim(u.get_unit(b)):
         raise ValueError(
-            f"{what} gives {_text(u.get_unit(b))} but the {where} is in {_text(u.get_unit(a))}: check the unit of the "
+            f"{what} gives {text(u.get_unit(b))} but the {where} is in {text(u.get_unit(a))}: check the unit of the "
             "weights, `CUBA(scale=...)`, `COBA(E=...)` and of the external current."
         )
     return a + b
-
-
-def _text(unit: u.Unit) -> str:
-    return "no unit" if unit.is_unitless else str(unit)

@@ -82,10 +82,14 @@ class Recorder:
                 f"{type(module).__name__} `{module.name or ''}` was stepped twice in one step of the model; "
                 "call each neuron and each projection once per step."
             )
-        self.new[id(module)] = new
         if self.jacobian:
-            self.entries[id(module)] = module.jacobian(**old, **drives)
+            self.entries[id(module)] = {**module.jacobian(**old, **drives), **module.constant_jacobian(**old, **drives)}
+        self.new[id(module)] = new
         return {name: self._shifted(module.hidden[name], value) for name, value in new.items()}
+
+    def holds(self, module) -> bool:
+        """Whether the trained constants of a module are held: inside its step they act through the trace."""
+        return self.send is not None and id(module) not in self.new
 
     def _shifted(self, state, value):
         zero = self.zeros.get(id(state))
@@ -107,4 +111,4 @@ class Recorder:
                 "a readout with `pre=` filters the spikes of that neuron as part of its population: call it with "
                 "exactly the value that `pre(...)` returned in this step, or leave `pre` out."
             )
-        return neuron.get_spike(**self.new[id(neuron)])
+        return (neuron if self.send is None else neuron.held()).get_spike(**self.new[id(neuron)])

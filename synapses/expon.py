@@ -13,7 +13,8 @@ import brainstate
 import braintools
 import brainunit as u
 
-from etrax.module import Synapse, constant
+from etrax.constant import Constant
+from etrax.module import Synapse
 
 __all__ = ["Expon"]
 
@@ -33,11 +34,13 @@ class Expon(Synapse):
         Initial conductance; its unit is the unit that the weights must have.
     """
 
+    tau = Constant(u.ms)
+
     def __init__(
         self, in_size, name: str | None = None, tau=8.0 * u.ms, g_initializer=braintools.init.Constant(0.0 * u.mS)
     ):
         super().__init__(in_size, name=name)
-        self.tau = constant("tau", tau, self.varshape, u.ms)
+        self.tau = tau
         self.g_initializer = g_initializer
 
     def initial(self, batch_size: int | None = None) -> dict:

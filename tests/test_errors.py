@@ -70,8 +70,8 @@ def test_constants():
         LIF(N, tau=10.0 * u.mV)
     with pytest.raises(ValueError, match=r"`V_th` must be a scalar or fit the shape \(4,\)"):
         LIF(N, V_th=jnp.ones(3) * u.mV)
-    with pytest.raises(TypeError, match="`tau` is a ParamState, but constants .* are not trained yet"):
-        Expon(N, tau=brainstate.ParamState(5.0 * u.ms))
+    with pytest.raises(ValueError, match="`tau` is in mV but must be in units like ms"):
+        Expon(N, tau=brainstate.ParamState(5.0 * u.mV))
 
 
 def test_input_that_does_not_fit_the_model():
