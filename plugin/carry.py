@@ -23,7 +23,7 @@ import jax.numpy as jnp
 
 from .graph import Connection, Graph
 from .jacobian import Kind, matmul
-from .layer import Layer
+from .layer import Layer, per_row
 
 __all__ = ["CARRIES", "Carry", "Dense", "Nothing", "RankOne", "Window", "make_carry"]
 
@@ -49,9 +49,9 @@ class Carry(Layer):
         M0 : dict
             ``(state, state) -> `` product of all ``D`` of the chunk.
         F : dict
-            ``state -> M_t f_t`` over time: ``(time,)``, ``(time, size)`` or ``(time, rows, size)``.
+            ``state -> M_t f_t`` over time: ``(time,)``, ``(time, size)`` or ``(pop rows, time, size)``.
         x : array
-            Inputs ``(time, rows, I)``.
+            Inputs ``(rows, time, I)``.
         """
         return eps
 
@@ -116,17 +116,17 @@ class Dense(Carry):
         for state, kind in self.kinds.items():
             mixing = {k: M0[state, k] for k in self.kinds if (state, k) in M0}
             if kind is Kind.UNIFORM:
-                item = {"x": jnp.tensordot(F[state], x, (0, 0)) + sum(m * eps[k]["x"] for k, m in mixing.items())}
+                item = {"x": jnp.einsum("t,rti->ri", F[state], x) + sum(m * eps[k]["x"] for k, m in mixing.items())}
                 if self.bias:
                     item["one"] = jnp.sum(F[state]) + sum(m * eps[k]["one"] for k, m in mixing.items())
                 new[state] = item
                 continue
-            factor = self.full(F[state], (x.shape[0],))
-            item = {"x": jnp.einsum("tri,trn->rin", x, factor)}
+            factor = self.over_time(F[state])
+            item = {"x": jnp.einsum("rti,rtn->rin", x, factor)}
             if self.bias:
-                item["one"] = jnp.sum(factor, 0)
+                item["one"] = jnp.sum(factor, 1)
             for k, m in mixing.items():
-                m = self.full(m, ())
+                m = self.full(m)
                 old = eps[k]["x"]
                 item["x"] += old[:, :, None] * m[:, None, :] if old.ndim == 2 else old * m[:, None, :]
                 if self.bias:
@@ -155,8 +155,8 @@ class Dense(Carry):
                 bias.append(jnp.sum(item["one"] * a, 0))
         grads = jax.tree.map(jnp.zeros_like, {i: values[i] for i in self.indices})
         if rows:
-            x = self.as_input(jnp.stack([x for x, _ in rows]))
-            grads = jax.tree.map(jnp.add, grads, self.gradient(values, x, jnp.stack([a for _, a in rows])))
+            x = jnp.stack([x for x, _ in rows], 1)
+            grads = jax.tree.map(jnp.add, grads, self.gradient(values, x, jnp.stack([a for _, a in rows], 1)))
         if weights:
             G, b = sum(weights), sum(bias) if bias else jnp.zeros(self.out_size, self.dtype)
             grads = jax.tree.map(jnp.add, grads, self.effective(values, G, b))
@@ -193,43 +193,42 @@ class Window(Carry):
 
     def zeros(self) -> Trace:
         """See `Carry.zeros`."""
-        full = (self.population.rows, self.population.size)
-        shapes = {Kind.UNIFORM: (), Kind.PER_NEURON: full[1:], Kind.VARYING: full}
-        factors = {state: jnp.zeros((self.length, *shapes[kind]), self.dtype) for state, kind in self.kinds.items()}
-        return {"x": jnp.zeros((self.length, self.rows, self.in_size), self.dtype), "F": factors}
+        M, rows, size = self.length, self.population.rows, self.population.size
+        shapes = {Kind.UNIFORM: (M,), Kind.PER_NEURON: (M, size), Kind.VARYING: (rows, M, size)}
+        factors = {state: jnp.zeros(shapes[kind], self.dtype) for state, kind in self.kinds.items()}
+        return {"x": jnp.zeros((self.rows, M, self.in_size), self.dtype), "F": factors}
 
     def advance(self, eps: Trace, M0, F, x) -> Trace:
         """See `Carry.advance`."""
 
-        def append(old, new):
-            return jnp.concatenate([old, new])[-self.length :]
+        def newest(old, new):
+            time = max(0, old.ndim - 2)
+            both = jnp.concatenate([old, new], time)
+            return jax.lax.slice_in_dim(both, both.shape[time] - self.length, None, axis=time)
 
-        spread = {state: self._per_row(value) for state, value in eps["F"].items()}
+        M0 = {key: value if jnp.ndim(value) < 2 else value[:, None] for key, value in M0.items()}
+        spread = {state: per_row(value) for state, value in eps["F"].items()}
         aged = matmul(M0, {(state, "F"): value for state, value in spread.items()})
         factors = {
-            s: append(jnp.broadcast_to(aged[s, "F"], spread[s].shape).reshape(old.shape), F[s])
+            s: newest(jnp.broadcast_to(aged[s, "F"], spread[s].shape).reshape(old.shape), F[s])
             for s, old in eps["F"].items()
         }
-        return {"x": append(eps["x"], x), "F": factors}
+        return {"x": newest(eps["x"], x), "F": factors}
 
     def carried(self, values, eps: Trace, back):
         """See `Carry.carried`."""
-        terms = [back[s] * self._per_row(value) for s, value in eps["F"].items() if s in back]
+        terms = [back[s][:, None] * per_row(value) for s, value in eps["F"].items() if s in back]
         if not terms:
             return super().carried(values, eps, back)
-        return self.gradient(values, self.as_input(eps["x"]), sum(terms[1:], terms[0]))
-
-    def _per_row(self, value):
-        """``(M, [[rows,] size])`` as something that broadcasts to ``(M, rows, size)``."""
-        return value.reshape(value.shape[0], *(1,) * (3 - value.ndim), *value.shape[1:])
+        return self.gradient(values, eps["x"], sum(terms[1:], terms[0]))
 
     def dense(self, eps: Trace) -> dict[str, dict[str, jax.Array]]:
         """See `Carry.dense`."""
         self.check_affine()
         out = {}
         for state, value in eps["F"].items():
-            factor = self.full(value, (self.length,))
-            out[state] = {"x": jnp.einsum("tri,trn->rin", eps["x"], factor), "one": jnp.sum(factor, 0)}
+            factor = self.over_time(value)
+            out[state] = {"x": jnp.einsum("rti,rtn->rin", eps["x"], factor), "one": jnp.sum(factor, 1)}
         return out
 
     def products(self) -> int:
@@ -252,7 +251,8 @@ class Nothing(Window):
 
     def advance(self, eps: Trace, M0, F, x) -> Trace:
         """See `Carry.advance`."""
-        return {"x": x[-1:], "F": {s: value[-1:] for s, value in F.items()}}
+        newest = {s: value[:, -1:] if value.ndim == 3 else value[-1:] for s, value in F.items()}
+        return {"x": x[:, -1:], "F": newest}
 
     def keep(self, eps: Trace) -> Trace:
         """See `Carry.keep`."""
@@ -300,7 +300,7 @@ class RankOne(Carry):
         }
 
     def run(self, eps: Trace, x, L, D, f):
-        """Advance over a chunk; returns the trace, filtered inputs over time and cotangents of the drive.
+        """Advance over a chunk; returns the trace, filtered inputs and cotangents of the drive, ``(rows, time, ...)``.
 
         ``D`` and ``f`` are functions of what is scanned: ``(constant, varying over time)`` pairs of blocks.
         """
@@ -318,7 +318,8 @@ class RankOne(Carry):
             eps = {"x": alpha * eps["x"] + x, "F": factors, "steps": eps["steps"] + 1}
             return eps, (eps["x"], self._cotangent(eps, L))
 
-        return jax.lax.scan(step, eps, (x, L, D[1], f[1]))
+        eps, out = jax.lax.scan(step, eps, (jnp.swapaxes(x, 0, 1), L, D[1], f[1]))
+        return eps, jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), out)
 
     def _cotangent(self, eps: Trace, back):
         zero = jnp.zeros((self.population.rows, self.population.size), self.dtype)
@@ -329,7 +330,7 @@ class RankOne(Carry):
 
     def carried(self, values, eps: Trace, back):
         """See `Carry.carried`."""
-        return self.gradient(values, self.as_input(eps["x"][None]), self._cotangent(eps, back)[None])
+        return self.gradient(values, eps["x"][:, None], self._cotangent(eps, back)[:, None])
 
     def dense(self, eps: Trace) -> dict[str, dict[str, jax.Array]]:
         """See `Carry.dense`."""

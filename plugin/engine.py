@@ -1,6 +1,7 @@
 """One chunk of time: the parallel form of D-RTRL.
 
-1. scan the dynamics alone and keep the states and what the projections sent (`_simulate`);
+1. multiply what enters from outside for the whole chunk (`_send_ahead`), then scan the dynamics alone and keep the
+   states and what entered and left the projections (`_simulate`);
 2. look at all steps of the chunk at once, from the stored states: Jacobian entries, inputs,
    and the learning signals, one derivative of the summed loss (`_observe`);
 3. scan back through time, element-wise, for the adjoint ``a_t = L_t + D_{t+1}^T a_{t+1}`` and
@@ -69,25 +70,27 @@ class Engine:
         self._simulated = Pure(self._simulate, graph.states)
         self._observed = Pure(self._observe, graph.states)
         self._plain = Pure(self._step_with_zeros, graph.states)
-        used, self.written = self._simulated.trace(*slices)
+        used, self.written = self._simulated.trace({}, *slices)
         self.zeros = {
             h.name: jnp.zeros((p.rows, p.size), jnp.result_type(u.get_mantissa(h.state.value)))
             for p in graph.populations
             for h in p.hidden
         }
-        _, y = jax.eval_shape(self._simulated, graph.states.read(used), *slices)
-        blank = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), y)
+        _, sent = jax.eval_shape(self._simulated, graph.states.read(used), {}, *slices)
+        blank = {name: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), y) for name, (_, y) in sent.items()}
         more, _ = self._observed.trace(self.zeros, blank, *slices)
         self.used = sorted({*used, *more, *weights})
+        self.ahead = self._find_inputs(used, slices)
         self._find_signals(slices)
 
     # -- one step ------------------------------------------------------------------------
 
-    def _simulate(self, *slices):
-        recorder = Recorder()
+    def _simulate(self, handed, *slices):
+        recorder = Recorder(send=self.graph.send(handed) if handed else None)
         with recording(recorder):
             self.step(*slices)
-        return {self.graph.connections[key].name: y for key, y in recorder.y.items()}
+        names = {key: connection.name for key, connection in self.graph.connections.items()}
+        return {name: (recorder.x[key], recorder.y[key]) for key, name in names.items() if key in recorder.y}
 
     def _observe(self, zeros, handed, *slices):
         shifts = {id(h.state): zeros[h.name] for h in self.graph.hidden if h.name in zeros}
@@ -113,6 +116,36 @@ class Engine:
                 (varying if kind is Kind.VARYING else constant)[what][key] = population.canonical(value, kind)
         x = {self.graph.connections[key].name: value for key, value in recorder.x.items()}
         return {"loss": loss, "aux": aux, "varying": varying, "constant": constant, "x": x}
+
+    def _find_inputs(self, used, slices) -> list[str]:
+        """Connections whose input comes from outside: it, and the layer, depend on no state of the step."""
+        seen: set = set()
+
+        def probe(values):
+            _, sent = self._simulated({**fixed, **values}, {}, *slices)
+            return [marked(jnp.asarray(leaf), name, seen) for name, (x, _) in sent.items() for leaf in jax.tree.leaves(x)]
+
+        values = self.graph.states.read(used)
+        fixed = {i: v for i, v in values.items() if i not in self.written}
+        moving = {i: jax.tree.map(lambda a: jnp.asarray(a)[None], values[i]) for i in self.written}
+        jax.eval_shape(jax.vmap(probe), moving)
+        found = []
+        for connection in self.graph.connections.values():
+            read, written = connection.comm.trace(connection.x)
+            if connection.name not in seen and not written and not set(read) & set(self.written):
+                found.append(connection.name)
+        return found
+
+    def _send_ahead(self, values, slices):
+        """What enters and leaves these connections in all steps of a chunk; their matrix product is one."""
+        if not self.ahead:
+            return {}
+        sent = self._simulated.vmap(set(), in_axes=(None, *[0] * len(slices)))(values, {}, *slices)
+        connections = {c.name: c for c in self.graph.connections.values() if c.name in self.ahead}
+        return {
+            name: (sent[name][0], jax.vmap(lambda x, c=c: c.comm(values, x)[1])(sent[name][0]))
+            for name, c in connections.items()
+        }
 
     def _find_signals(self, slices) -> None:
         """Which states carry a learning signal, by dependency; every weight must get one of these or a path of its own."""
@@ -166,13 +199,24 @@ class Engine:
         fixed = {i: v for i, v in values.items() if i not in self.written}
         start = {i: values[i] for i in self.written}
 
-        def forward(now, at):
-            new, y = self._simulated({**fixed, **now}, *at)
-            return like(now, {**now, **new}), (now, y)
+        K = mask.shape[0]
+        layers = {c.name: self.traces[c.name] for c in self.graph.connections.values()}
 
-        last, (before, handed) = jax.lax.scan(forward, start, slices)
+        ahead = self._send_ahead(values, slices)
+        known = {name: y for name, (_, y) in ahead.items()}
+
+        def forward(carry, at):
+            now, x = carry
+            t, known, slices = at
+            new, sent = self._simulated({**fixed, **now}, known, *slices)
+            x = {name: _put(x[name], layers[name].input(sent[name][0]), t) for name in x}
+            return (like(now, {**now, **new}), x), (now, {name: sent[name][1] for name in x})
+
+        x = {n: jnp.zeros((a.rows, K, a.in_size), a.dtype) for n, a in layers.items() if n not in ahead}
+        (last, x), (before, handed) = jax.lax.scan(forward, (start, x), (jnp.arange(K), known, slices))
+        x.update({n: jnp.swapaxes(jax.vmap(layers[n].input)(entered), 0, 1) for n, (entered, _) in ahead.items()})
+        handed = {**handed, **known}
         weights = {i: values[i] for i in self.weights}
-        K = jax.tree.leaves(slices)[0].shape[0]
         zeros = {s: jnp.zeros((K, *z.shape), z.dtype) for s, z in self.zeros.items() if s in self.signals}
         look = self._observed.vmap(set(self.written), in_axes=0, out_axes=_AXES)
 
@@ -190,7 +234,7 @@ class Engine:
             _, (loss, out) = total(zeros, weights)
         new_eps = dict(eps)
         for i in range(len(self.graph.populations)):
-            self._train(i, signals, out, values, eps, new_eps, grads)
+            self._train(i, signals, out, x, values, eps, new_eps, grads)
         new_eps = {name: self.traces[name].keep(value) for name, value in new_eps.items()}
         return last, new_eps, grads, loss, out["aux"]
 
@@ -221,7 +265,7 @@ class Engine:
             loss, aux = self.step(*slices)
         return u.get_mantissa(loss), aux
 
-    def _train(self, index, signals, out, values, eps, new_eps, grads) -> None:
+    def _train(self, index, signals, out, x, values, eps, new_eps, grads) -> None:
         """Add what one population's traces give to ``grads``, and advance them."""
         connections = [c for c in self.graph.connections.values() if c.population == index]
         if not connections:
@@ -230,7 +274,7 @@ class Engine:
         learns = bool(signals)
         if self.within == "multi-step" or not all(isinstance(self.traces[c.name], RankOne) for c in connections):
             L = signals if self.within == "single-step" else {}
-            ct, F, back, M0 = self._adjoint(index, L, out, blocks)
+            ct, F, back, M0 = self._adjoint(index, L, next(iter(x.values())).shape[1], blocks)
             if self.within == "multi-step":  # the adjoint of the first step, one step further back
                 D = {**blocks["D"][0], **{key: v[0] for key, v in blocks["D"][1].items()}}
                 back = transpose_apply(D, self._own(index, signals))
@@ -241,16 +285,16 @@ class Engine:
                     grads[i] = jax.tree.map(jnp.add, grads[i], g)
 
         for connection in connections:
-            trace, old, x = self.traces[connection.name], eps[connection.name], out["x"][connection.name]
+            trace, old, entered = self.traces[connection.name], eps[connection.name], x[connection.name]
             trained = learns and any(i in grads for i in trace.indices)
             if isinstance(trace, RankOne):
-                new, (filtered, cotangent) = trace.run(old, trace.inputs(x), self._own(index, signals), **blocks)
+                new, (filtered, cotangent) = trace.run(old, entered, self._own(index, signals), **blocks)
                 if trained and self.within == "single-step":
-                    collect(trace.gradient(values, trace.as_input(filtered), cotangent))
+                    collect(trace.gradient(values, filtered, cotangent))
             else:
-                new = trace.advance(old, M0, F[connection.drive], trace.inputs(x))
+                new = trace.advance(old, M0, F[connection.drive], entered)
                 if trained and self.within == "single-step":
-                    collect(trace.gradient(values, x, ct[connection.drive]))
+                    collect(trace.gradient(values, entered, ct[connection.drive]))
             if trained and (self.within == "multi-step" or not isinstance(trace, RankOne)):
                 collect(trace.carried(values, old, back))
             new_eps[connection.name] = new
@@ -267,7 +311,7 @@ class Engine:
 
         return {what: (own(out["constant"][what]), own(out["varying"][what])) for what in ("D", "f")}
 
-    def _adjoint(self, index, signals, out, blocks):
+    def _adjoint(self, index, signals, K, blocks):
         """Scan back: cotangents of the drives, ``M_t f_t``, and both products at the chunk's start."""
         population, structure = self.graph.populations[index], self.graph.structures[index]
         (D0, D1), (f0, f1) = blocks["D"], blocks["f"]
@@ -281,23 +325,33 @@ class Engine:
             return jnp.broadcast_to(jnp.asarray(value, dtype), shapes[kind])
 
         def backward(carry, at):
-            back, M = carry
-            L, D1, f1 = at
+            back, M, ct, F = carry
+            t, L, D1, f1 = at
             D, f = {**D0, **D1}, {**f0, **f1}
             a = {s: b + L[s] if s in L else b for s, b in back.items()}
-            ct = {d: sum(v * a[s] for (s, d2), v in f.items() if d2 == d) for d in drives}
-            ct = {d: fit(v, Kind.VARYING) for d, v in ct.items()}
-            F = {}
             for d in drives:
+                value = sum(v * a[s] for (s, d2), v in f.items() if d2 == d)
+                ct = {**ct, d: _put(ct[d], fit(value, Kind.VARYING), t)}
                 column = matmul(M, {key: v for key, v in f.items() if key[1] == d})
-                F[d] = {s: fit(column[s, d], kind) for s, kind in structure.trace[d].items()}
+                F = {**F, d: {s: _put(F[d][s], fit(column[s, d], k), t) for s, k in structure.trace[d].items()}}
             back = {**{s: jnp.zeros(full, dtype) for s in back}, **transpose_apply(D, a)}
             M = matmul(M, D)
             M = {key: fit(M.get(key, 0.0), kind) for key, kind in structure.suffix.items()}
-            return ({s: fit(v, Kind.VARYING) for s, v in back.items()}, M), (ct, F)
+            return ({s: fit(v, Kind.VARYING) for s, v in back.items()}, M, ct, F), None
+
+        def blank(kind):
+            shape = shapes[kind]
+            return jnp.zeros((*shape[:-1], K, *shape[-1:]) if kind is Kind.VARYING else (K, *shape), dtype)
 
         back = {h.name: jnp.zeros(full, dtype) for h in population.hidden}
         identity = {(i, j): fit(1.0 if i == j else 0.0, kind) for (i, j), kind in structure.suffix.items()}
-        K = jax.tree.leaves(out["x"])[0].shape[0]
-        (back, M0), (ct, F) = jax.lax.scan(backward, (back, identity), (L, D1, f1), length=K, reverse=True)
+        ct = {d: blank(Kind.VARYING) for d in drives}
+        F = {d: {s: blank(kind) for s, kind in structure.trace[d].items()} for d in drives}
+        start = (back, identity, ct, F)
+        (back, M0, ct, F), _ = jax.lax.scan(backward, start, (jnp.arange(K), L, D1, f1), reverse=True)
         return ct, F, back, M0
+
+
+def _put(over_time, value, t):
+    """Note the value of step ``t``; time is the middle axis of ``(rows, time, size)``, as matrix products want it."""
+    return jax.lax.dynamic_update_index_in_dim(over_time, value, t, max(0, over_time.ndim - 2))

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from .graph import Connection, Graph
 from .jacobian import Kind, marked
 
-__all__ = ["Layer"]
+__all__ = ["Layer", "per_row"]
 
 
 class Layer:
@@ -46,10 +46,10 @@ class Layer:
         batch = len(self.population.batch)
         in_shape = u.math.shape(x)[batch:]
         self.linear = getattr(type(comm), "update", None) is brainstate.nn.Linear.update
-        lead = math.prod(in_shape[:-1]) if self.linear else 1
-        self.in_size = math.prod(in_shape) // lead
-        self.out_size = self.population.size // lead
-        self.rows = self.population.rows * lead
+        self.lead = math.prod(in_shape[:-1]) if self.linear else 1  # a Linear acts on the last axis
+        self.in_size = math.prod(in_shape) // self.lead
+        self.out_size = self.population.size // self.lead
+        self.rows = self.population.rows * self.lead
         if math.prod(u.math.shape(y)) != self.population.rows * self.population.size:
             raise ValueError(
                 f"`comm` of {connection.name} gives shape {u.math.shape(y)}, but `post` has shape {self.population.varshape} "
@@ -79,18 +79,27 @@ class Layer:
                 "weight x input: use `carry='window'`, or put the nonlinearity in a neuron."
             )
 
-    def inputs(self, x) -> jax.Array:
-        """Mantissas of a stack of inputs as ``(time, rows, I)``."""
-        x = u.get_mantissa(x)
-        return x.reshape(x.shape[0], self.rows, self.in_size).astype(self.dtype)
+    def input(self, x) -> jax.Array:
+        """Mantissas of one step's input as ``(rows, I)``."""
+        return u.get_mantissa(x).reshape(self.rows, self.in_size).astype(self.dtype)
 
-    def full(self, value, lead: tuple[int, ...]):
-        """``(*lead, [[pop rows,] size])`` as ``(*lead, rows, N)``."""
-        value = value.reshape(*lead, *((1, 1) if value.ndim == len(lead) else ()), *value.shape[len(lead) :])
-        full = (*lead, self.population.rows, self.population.size)
-        if value.ndim == len(lead) + 1:
-            value = value.reshape(*lead, 1, -1)
-        return jnp.broadcast_to(value, full).reshape(*lead, self.rows, self.out_size)
+    def as_input(self, array):
+        """``(rows, time, I)`` as a stack over time of what the layer takes; with time inside, products need no transposition."""
+        array = jnp.swapaxes(array, 0, 1)
+        return jax.tree.map(lambda leaf: array.reshape(-1, *leaf.shape).astype(leaf.dtype), self.connection.x)
+
+    def over_time(self, value):
+        """``(time,)``, ``(time, size)`` or ``(pop rows, time, size)`` as ``(rows, time, N)``."""
+        value = per_row(value)
+        value = jnp.broadcast_to(value, (self.population.rows, value.shape[1], self.population.size))
+        if self.lead == 1:
+            return value
+        value = value.reshape(self.population.rows, -1, self.lead, self.out_size)
+        return jnp.swapaxes(value, 1, 2).reshape(self.rows, -1, self.out_size)
+
+    def full(self, value):
+        """``([[pop rows,] size])`` as ``(rows, N)``."""
+        return jnp.broadcast_to(value, (self.population.rows, self.population.size)).reshape(self.rows, self.out_size)
 
     def gradient(self, values, x, ct):
         """Gradient of the layer's parameters from the steps of a chunk themselves.
@@ -99,14 +108,15 @@ class Layer:
         ----------
         values : dict
             Values of the states that the layer reads.
-        x : pytree
-            Inputs of the layer over time, as it took them.
+        x : array
+            Inputs over time, ``(rows, time, I)``.
         ct : array
-            ``f_t . a_t``, cotangent of the layer's output, ``(time, pop rows, size)``.
+            ``f_t . a_t``, cotangent of the layer's output, ``(pop rows, time, size)``.
         """
         if self.linear:
-            flat = ct.reshape(-1, self.out_size)
-            return self.effective(values, self.inputs(x).reshape(-1, self.in_size).T @ flat, jnp.sum(flat, 0))
+            flat = self.over_time(ct).reshape(-1, self.out_size)
+            return self.effective(values, x.reshape(-1, self.in_size).T @ flat, jnp.sum(flat, 0))
+        ct, x = jnp.swapaxes(ct, 0, 1), self.as_input(x)
         params = {i: values[i] for i in self.indices}
 
         def run(p):
@@ -115,10 +125,6 @@ class Layer:
         y, pullback = jax.vjp(run, params)
         ct = ct if self.connection.scale == 1.0 else ct * self.connection.scale
         return pullback(jax.tree.map(lambda leaf: ct.reshape(leaf.shape).astype(leaf.dtype), y))[0]
-
-    def as_input(self, array):
-        """``(time, rows, I)`` as a stack of what the layer takes."""
-        return jax.tree.map(lambda leaf: array.reshape(-1, *leaf.shape).astype(leaf.dtype), self.connection.x)
 
     def effective(self, values, G, b):
         """Gradient of the parameters, given that of the effective weights ``G`` (I, N) and bias ``b`` (N,)."""
@@ -136,11 +142,11 @@ class Layer:
         # An affine layer is known by its response to unit inputs and to none.
         B = self.population.rows
         steps = -(-self.in_size // B)
-        eye = jnp.eye(steps * B, self.in_size, dtype=self.dtype).reshape(steps, B, self.in_size)
-        ct = jnp.zeros((steps * B, self.out_size), G.dtype).at[: self.in_size].set(G).reshape(steps, B, -1)
-        none = jnp.zeros((1, B, self.in_size), self.dtype)
-        rest = jnp.zeros((1, B, self.out_size), G.dtype).at[0, 0].set(b - jnp.sum(G, 0))
-        return self.gradient(values, self.as_input(jnp.concatenate([eye, none])), jnp.concatenate([ct, rest]))
+        eye = jnp.eye(steps * B, self.in_size, dtype=self.dtype).reshape(B, steps, self.in_size)
+        ct = jnp.zeros((steps * B, self.out_size), G.dtype).at[: self.in_size].set(G).reshape(B, steps, -1)
+        none = jnp.zeros((B, 1, self.in_size), self.dtype)
+        rest = jnp.zeros((B, 1, self.out_size), G.dtype).at[0, 0].set(b - jnp.sum(G, 0))
+        return self.gradient(values, jnp.concatenate([eye, none], 1), jnp.concatenate([ct, rest], 1))
 
     def like_weight(self, item, weight, unit: u.Unit):
         """One state's full trace in the structure of the parameter, with units; effective weights for other layers."""
@@ -152,3 +158,10 @@ class Layer:
         mask = self.connection.projection.comm.w_mask
         parts = {"weight": item["x"] if mask is None else item["x"] * u.get_mantissa(mask), "bias": item.get("one")}
         return {k: u.maybe_decimal(u.Quantity(parts[k], unit=unit / u.get_unit(v))) for k, v in weight.items()}
+
+
+def per_row(value):
+    """``(time,)``, ``(time, size)`` or ``(rows, time, size)`` as something that broadcasts to the last of these."""
+    if value.ndim == 1:
+        return value[None, :, None]
+    return value[None] if value.ndim == 2 else value

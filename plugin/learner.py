@@ -218,10 +218,11 @@ class D_RTRL(SequenceDriver, brainstate.nn.Module):
 
     def _advance_trace(self, values, eps, args):
         out = self._engine._observed(values, self._engine.zeros, {}, *args)[1]
-        out = {**out, **jax.tree.map(lambda a: a[None], {k: out[k] for k in ("varying", "x")})}
+        out = {**out, "varying": jax.tree.map(lambda a: a[None], out["varying"])}
+        x = {name: self._layouts[name].input(value)[:, None] for name, value in out["x"].items()}
         new = dict(eps)
         for i in range(len(self.graph.populations)):
-            self._engine._train(i, {}, out, values, eps, new, {})
+            self._engine._train(i, {}, out, x, values, eps, new, {})
         return new
 
     def _perturbed_step(self, values, zeros, args):
