@@ -172,7 +172,8 @@ class Neuron(Dynamics):
     subclass defines ``initial``, ``transition(V, ..., *, current, delta)`` where ``current``
     is a :class:`Current` (call it with a potential) and ``delta`` a jump of the potential,
     and ``get_spike(V, ...)``. Sources of Jacobian entries are the states, ``"current"`` (the
-    offset of the current), ``"slope"`` (its slope, if any) and ``"delta"``.
+    offset of the current), ``"slope"`` (its slope, if any) and ``"delta"``. Where some output is
+    not affine in the potential, the conductances ``("g", i)`` take the place of the current.
 
     Parameters
     ----------
@@ -376,7 +377,11 @@ class Filter(Dynamics):
     def update(self, z):
         """One step on the spikes ``z``, shape ``([batch,] *in_size)``; returns the filtered spikes, same shape."""
         recorder = active()
-        self.step(z=z if recorder is None or self.pre is None else recorder.emission(self.pre, z))
+        if recorder is not None and self.pre is not None:
+            z = recorder.emission(self.pre, z)
+        if not jnp.issubdtype(jnp.result_type(z), jnp.inexact):
+            z = jnp.asarray(z, brainstate.environ.dftype())
+        self.step(z=z)
         return self.hidden[self.output].value
 
 

@@ -9,7 +9,7 @@ if __name__ != "etrax.synapses":
 from .alpha import Alpha
 from .ampa import AMPA
 from .bionmda import BioNMDA
-from .delay import Delay
+from .delay import InputDelay
 from .dual_expon import DualExpon
 from .expon import Expon
 from .gabaa import GABAa
@@ -28,11 +28,11 @@ __all__ = [
     "Alpha",
     "BioNMDA",
     "CurrentProj",
-    "Delay",
     "DeltaProj",
     "DualExpon",
     "Expon",
     "GABAa",
+    "InputDelay",
     "MgBlock",
     "Projection",
 ]

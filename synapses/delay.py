@@ -16,16 +16,17 @@ import numpy as np
 
 from etrax.constant import text
 
-__all__ = ["Delay"]
+__all__ = ["InputDelay"]
 
 _ROUNDING = 1e-6  # of a step
 
 
-class Delay(brainstate.nn.Module):
+class InputDelay(brainstate.nn.Module):
     """Delay line in the form of a ring buffer with states ``past`` and ``slot``.
 
-    ``past`` holds as many steps as the longest delay, shape ``(steps, [batch,] *in_size)``. Neurons without
-    delay bypass it, so that their credit passes within the step.
+    ``past`` holds as many steps as the longest delay, shape ``(steps, [batch,] *in_size)``; a learner keeps one
+    copy of it for each step of a chunk, like of every state. Neurons without delay bypass it, so that their
+    credit passes within the step; no credit passes through the buffer.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ from brainstate.mixin import ParamDescriber
 from etrax.module import Filter, Neuron, Synapse, SynOut
 from etrax.recorder import active
 
-from .delay import Delay
+from .delay import InputDelay
 
 __all__ = ["AlignPostProj", "CurrentProj", "DeltaProj", "Projection"]
 
@@ -50,7 +50,7 @@ class Projection(brainstate.nn.Module):
             raise TypeError(f"`post` must be an etrax.Neuron, got {type(post).__name__}: {post!r}.")
         self.modules = modules
         self.filters = [module for module in modules if isinstance(module, Filter)]
-        self.delay_line = None if delay is None else Delay(_in_size(comm), delay)
+        self.delay_line = None if delay is None else InputDelay(_in_size(comm), delay)
         self.comm = comm
         self.post = post
         self.label = label

@@ -23,10 +23,10 @@ from etrax.synapses import (
     AlignPostProj,
     BioNMDA,
     CurrentProj,
-    Delay,
     DualExpon,
     Expon,
     GABAa,
+    InputDelay,
 )
 
 T, B, N_IN, N, N_OUT = 24, 2, 5, 4, 3
@@ -276,13 +276,12 @@ class Chain(brainstate.nn.Module):
         return self.readout(u.get_mantissa(self.filter(self.neu())))
 
 
-@pytest.mark.parametrize("chunk_size", [1, 7])
 @pytest.mark.parametrize("name", FILTERS)
-def test_a_filter_with_pre_carries_credit_exactly(name, chunk_size):
+def test_a_filter_with_pre_carries_credit_exactly(name):
     row, (xs, ys) = SYNAPSES[name], data()
     expected = backpropagated(Chain(row, pre=False), xs, ys)
-    close(online(Chain(row, pre=True), xs, ys, chunk_size), expected)
-    without = online(Chain(row, pre=False), xs, ys, chunk_size)
+    close(online(Chain(row, pre=True), xs, ys), expected)
+    without = online(Chain(row, pre=False), xs, ys)
     assert np.abs(without["proj"] - expected["proj"]).max() > 1e-3 * np.abs(expected["proj"]).max()
 
 
@@ -320,6 +319,82 @@ def test_all_kinds_of_receptors_together(neuron):
     close(mine, backpropagated(Receptors(neuron(N, tau=10.0 * u.ms), stopped=True), xs, ys))
 
 
+class Layers(brainstate.nn.Module):
+    """A population, receptors of its spikes, and a population behind them."""
+
+    def __init__(self):
+        super().__init__()
+        self.low, self.high = LIF(N, tau=10.0 * u.ms), LIF(N, tau=10.0 * u.ms)
+        self.first = AlignPostProj(
+            STD(N_IN), comm=linear(N_IN, N, 5.0, u.mS, 0), syn=Expon(N), out=CUBA(), post=self.low
+        )
+        self.second = CurrentProj(
+            BioNMDA(N, pre=self.low), comm=linear(N, N, 900.0, u.UNITLESS, 1), out=mg_block(Mine()), post=self.high
+        )
+        self.readout = linear(N, N_OUT, 1.0, u.UNITLESS, 7)
+
+    def update(self, x):
+        self.first(x)
+        self.second(self.low())
+        return self.readout(self.high())
+
+
+def test_the_result_does_not_depend_on_how_it_is_computed():
+    """Chunks of any length and single steps agree; backpropagation within one chunk is backpropagation."""
+    xs, ys = data()
+    net = Layers()
+    learner = etrax.compile(net, etrax.D_RTRL, xs[0], batch_size=B)
+    assert "second" in str(learner.report())
+
+    def step(x, y):
+        return loss(learner(x), y)
+
+    expected = mantissas(learner.etrace_grad(xs, ys, step_fn=step, chunk_size=7, reduction="sum"))
+    learner.reset_state()
+    close(mantissas(learner.etrace_grad(xs, ys, step_fn=step, chunk_size=1, reduction="sum")), expected)
+    learner.reset_state()
+    single = brainstate.transform.jit(
+        lambda x, y: brainstate.transform.grad(lambda: step(x, y), learner.param_states)()
+    )
+    total = {name: 0.0 for name in expected}
+    for x, y in zip(xs, ys, strict=True):
+        total = {name: total[name] + g for name, g in mantissas(single(x, y)).items()}
+    close(total, expected)
+    whole = Layers()
+    learner = etrax.compile(whole, etrax.D_RTRL, xs[0], batch_size=B, vjp_method="multi-step")
+    close(
+        mantissas(learner.etrace_grad(xs, ys, step_fn=step, chunk_size=T, reduction="sum")),
+        backpropagated(Layers(), xs, ys),
+    )
+
+
+@pytest.mark.parametrize("carry", ["window", "rank1"])
+def test_other_carries_take_them_in_single_precision(carry):
+    with brainstate.environ.context(precision=32):
+        xs, ys = (jnp.asarray(v, jnp.float32) for v in data())
+        net = Receptors(LIF(N, tau=10.0 * u.ms))
+        learner = etrax.compile(net, etrax.D_RTRL, xs[0], batch_size=B, carry=carry)
+        before = {
+            path: jnp.result_type(s.value)
+            for path, s in net.states().items()
+            if not isinstance(s, brainstate.ParamState)
+        }
+        grads = learner.etrace_grad(xs, ys, step_fn=lambda x, y: loss(learner(x), y), chunk_size=5)
+        assert all(np.all(np.isfinite(g)) for g in mantissas(grads).values())
+        after = {path: jnp.result_type(s.value) for path, s in net.states().items() if path in before}
+        assert after == before
+
+
+def test_spikes_may_be_boolean():
+    for cls in (AMPA, STP):
+        floats, booleans = cls(N), cls(N)
+        for module, z in ((floats, jnp.array([1.0, 0.0, 0.0, 1.0])), (booleans, jnp.array([True, False, False, True]))):
+            module.init_state()
+            module(z)
+        out = floats.hidden[cls.output].value, booleans.hidden[cls.output].value
+        np.testing.assert_array_equal(*(u.get_mantissa(v) for v in out))
+
+
 def test_a_shared_synapse_of_two_states():
     xs, ys = data()
 
@@ -355,7 +430,7 @@ def test_no_delay_is_a_delay_of_zero(delay):
 
 
 def test_a_delay_starts_empty_after_a_reset():
-    line = Delay(3, np.array([0.0, 1.0, 2.0]) * u.ms)
+    line = InputDelay(3, np.array([0.0, 1.0, 2.0]) * u.ms)
     line.init_state()
     sequence = jnp.arange(1.0, 13.0).reshape(4, 3) * u.mS
     expected = np.array([[1.0, 0.0, 0.0], [4.0, 2.0, 0.0], [7.0, 5.0, 3.0], [10.0, 8.0, 6.0]])
