@@ -14,7 +14,7 @@ from . import neurons, synapses
 from .baselines import BPTT
 from .check import JacobianCheck, check_jacobian
 from .learner import D_RTRL, EligibilityTrace, NoTrace, compile
-from .module import Current, Dynamics, Neuron, Synapse, SynOut
+from .module import Current, Dynamics, Filter, Neuron, Synapse, SynOut
 
 __all__ = [
     "BPTT",
@@ -22,6 +22,7 @@ __all__ = [
     "Current",
     "Dynamics",
     "EligibilityTrace",
+    "Filter",
     "JacobianCheck",
     "Neuron",
     "NoTrace",

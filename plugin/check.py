@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .jacobian import coefficient
+from .jacobian import automatic, coefficient
 from .module import Current, Dynamics, Neuron, Synapse, SynOut, check_dt, named_current
 
 __all__ = ["JacobianCheck", "check_jacobian"]
@@ -82,6 +82,14 @@ def _cases(module, points: int, rng):
     """``(point, transition, jacobian)`` triples; sources and targets by name."""
     if isinstance(module, SynOut):
         g = u.Quantity(rng.uniform(0.0, 2.0, points), unit=u.mS)
+        if not module.is_affine:
+            point = {"g": g, "V": u.Quantity(rng.uniform(-80.0, 40.0, points), unit=u.mV)}
+
+            def update(point):
+                return {"current": module.update(point["g"], point["V"])}
+
+            yield point, update, lambda point: automatic(update, point)
+            return
 
         def affine(point):
             return named_current(*module.affine(point["g"]))
@@ -112,9 +120,12 @@ def _cases(module, points: int, rng):
         yield dict(states), lambda p: {"z": module.get_spike(**p)}, lambda p: module.spike_jacobian(**p)
         return
     drive = next(name for name in inspect.signature(module.transition).parameters if name not in states)
-    unit = first if isinstance(module, Synapse) else u.UNITLESS
-    point = {**states, drive: draw(0.0, 1.0, unit)}
+    spikes = jnp.asarray(rng.integers(0, 2, shape), jnp.float64)
+    point = {**states, drive: draw(0.0, 1.0, first) if isinstance(module, Synapse) else spikes}
     yield point, lambda p: module.transition(**p), lambda p: module.jacobian(**p)
+    if isinstance(module, Synapse):
+        read = dict(states)
+        yield read, lambda p: {"g": module.conductance(**p)}, lambda p: module.conductance_jacobian(**p)
 
 
 def _named(point: dict) -> dict:

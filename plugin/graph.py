@@ -115,10 +115,10 @@ class Graph:
                 "the model has no etrax neurons, so there is nothing to trace: build it from `etrax.neurons` and "
                 "`etrax.synapses`, and keep every module as an attribute of the model."
             )
-        self.populations = [Population(neuron, self.paths) for neuron in neurons]
+        self._node_paths = {id(node): path for path, node in nodes.items()}
+        self.populations = [Population(neuron, self.paths | self._node_paths) for neuron in neurons]
         self._index = {id(p.neuron): i for i, p in enumerate(self.populations)}
         self.connections: dict[int, Connection] = {}
-        self._node_paths = {id(node): path for path, node in nodes.items()}
         self.step = Pure(self._probe, self.states)
         used, self.written = self.step.trace(*args)
         self._outline = jax.eval_shape(self.step, self.states.read(used), *args)
@@ -183,8 +183,7 @@ class Graph:
             params = {self.paths[id(s)]: s for s in covered if id(s) in self.paths}
             y = jax.eval_shape(lambda v, x: comm(v, x)[1], self.states.read(used), x)
             drive = population.drive(projection)
-            target = projection.post if drive == "delta" else projection.syn
-            _, unit = population.first(target)
+            unit = population.drive_unit(projection, y)
             scale = (
                 float(u.Quantity(1.0, unit=u.get_unit(y)).to_decimal(unit)) if u.get_unit(y).has_same_dim(unit) else 1.0
             )

@@ -22,7 +22,7 @@ from .constant import text, trained
 from .jacobian import Entries, automatic
 from .recorder import active
 
-__all__ = ["Current", "Dynamics", "Neuron", "SynOut", "Synapse"]
+__all__ = ["Current", "Dynamics", "Filter", "Neuron", "SynOut", "Synapse"]
 
 
 class Dynamics(brainstate.nn.Dynamics):
@@ -48,6 +48,10 @@ class Dynamics(brainstate.nn.Dynamics):
     def jacobian(self, *args: Any, **kwargs: Any) -> Entries:
         """Entries ``(new state, source) -> derivative`` of :meth:`transition`, here by automatic differentiation."""
         return automatic(lambda point: self.transition(**point), kwargs)
+
+    def entries(self, **point: Any) -> Entries:
+        """What a recorder notes of one step: :meth:`jacobian` and :meth:`constant_jacobian`."""
+        return {**self.jacobian(**point), **self.constant_jacobian(**point)}
 
     def constant_jacobian(self, *args: Any, **kwargs: Any) -> Entries:
         """Entries ``(new state, constant) -> derivative`` of :meth:`transition` for the constants that are trained."""
@@ -109,9 +113,9 @@ class Dynamics(brainstate.nn.Dynamics):
 class Current:
     """Input current of a neuron as a function of its membrane potential.
 
-    Every output here is affine in the potential, ``I(v) = offset + slope * v``; ``slope`` is
-    None when no conductance-based output is among them, so that a purely current-driven
-    neuron keeps a constant Jacobian.
+    Where every output is affine in the potential (:attr:`is_affine`), ``I(v) = offset + slope * v``;
+    ``slope`` is None when no conductance-based output is among them, so that a purely
+    current-driven neuron keeps a constant Jacobian.
 
     Parameters
     ----------
@@ -130,6 +134,11 @@ class Current:
         for out, g in self.terms:
             total = add(total, out.update(g, v), f"`out` {type(out).__name__}", "current already summed up")
         return total
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether every output is affine in the potential."""
+        return all(out.is_affine for out, _ in self.terms)
 
     @property
     def offset(self):
@@ -163,7 +172,8 @@ class Neuron(Dynamics):
     subclass defines ``initial``, ``transition(V, ..., *, current, delta)`` where ``current``
     is a :class:`Current` (call it with a potential) and ``delta`` a jump of the potential,
     and ``get_spike(V, ...)``. Sources of Jacobian entries are the states, ``"current"`` (the
-    offset of the current), ``"slope"`` (its slope, if any) and ``"delta"``.
+    offset of the current), ``"slope"`` (its slope, if any) and ``"delta"``. Where some output is
+    not affine in the potential, the conductances ``("g", i)`` take the place of the current.
 
     Parameters
     ----------
@@ -227,6 +237,23 @@ class Neuron(Dynamics):
 
         return automatic(transition, dict(kwargs, current=current.offset, slope=current.slope))
 
+    def entries(self, **point: Any) -> Entries:
+        """See `Dynamics.entries`; sources ``("g", i)`` replace the current where some output is not affine."""
+        if point["current"].is_affine:
+            return super().entries(**point)
+        return {**self._by_conductances(**point), **self.constant_jacobian(**point)}
+
+    def _by_conductances(self, *, current: Current, **point: Any) -> Entries:
+        """Entries by automatic differentiation, with the conductance of every output as a source of its own."""
+        outputs = [out for out, _ in current.terms]
+
+        def transition(point):
+            terms = [(out, point["g", i]) for i, out in enumerate(outputs)]
+            named = {name: value for name, value in point.items() if isinstance(name, str)}
+            return self.transition(**named, current=Current(current.external, terms))
+
+        return automatic(transition, {**point, **{("g", i): g for i, (_, g) in enumerate(current.terms)}})
+
     def reset(self, V, spike):
         """Potential after the reset that ``spike`` causes."""
         V_th = self.V_th if self.spk_reset == "soft" else jax.lax.stop_gradient(V)
@@ -265,19 +292,34 @@ class Synapse(Dynamics):
     """Base class of synapses aligned with the neurons that they feed.
 
     A subclass defines ``initial`` and ``transition(g, ..., *, y)`` where ``y`` is the weighted
-    presynaptic input; the state ``g`` is what the output reads.
+    presynaptic input, in the unit of the first state. The output reads the state ``g``, unless
+    the subclass defines another ``conductance(g, ...)`` of its new states.
     """
 
     def __init__(self, in_size, name: str | None = None):
         super().__init__(in_size, name=name)
         self._inputs: list[Any] = []
 
+    def conductance(self, **states: Any) -> Any:
+        """What the output reads, a function of the new states."""
+        return states["g"]
+
+    def conductance_jacobian(self, **states: Any) -> Entries:
+        """Entries ``("g", state) -> derivative`` of :meth:`conductance`."""
+        if type(self).conductance is Synapse.conductance:
+            return {("g", "g"): 1.0}
+        return automatic(lambda point: {"g": self.conductance(**point)}, states)
+
+    def conductance_constant_jacobian(self, **states: Any) -> Entries:
+        """Entries ``("g", constant) -> derivative`` of :meth:`conductance` for the constants that are trained."""
+        return self._by_constants(lambda module: {"g": module.conductance(**states)})
+
     def receive(self, y) -> None:
         """Take weighted input for the coming step."""
         self._inputs.append(y)
 
     def advance(self, x=None):
-        """One step on what was received (and ``x``); returns ``g`` as its population reads it."""
+        """One step on what was received (and ``x``); returns the conductance as its population reads it."""
         inputs, self._inputs = self._inputs, []
         if x is not None:
             inputs.append(x)
@@ -286,20 +328,71 @@ class Synapse(Dynamics):
         y = u.maybe_decimal(u.Quantity(0.0, unit=unit))
         for value in inputs:
             y = y + _checked(value, unit, "the output of `comm`", f"`syn` {type(self).__name__}")
-        return self.step(y=y)["g"]
+        new = self.step(y=y)
+        recorder = active()
+        return (self if recorder is None else recorder.inside(self)).conductance(**new)
 
     def update(self, x=None):
-        """One step; returns the conductance ``g``, shape ``([batch,] *varshape)``."""
+        """One step; returns the conductance, shape ``([batch,] *varshape)``."""
         self.advance(x)
-        return self.hidden["g"].value
+        return self.conductance(**{name: state.value for name, state in self.hidden.items()})
+
+
+class Filter(Dynamics):
+    """Base class of what spikes pass through on the presynaptic side, before they are weighed.
+
+    A subclass defines ``initial`` and ``transition(..., *, z)`` where ``z`` are the spikes; its
+    output is the new value of the state that ``output`` names.
+
+    Parameters
+    ----------
+    in_size : int or tuple of int
+        Shape of the presynaptic population.
+    name : str, optional
+        Name of the module.
+    pre : Neuron, optional
+        The neurons whose spikes are filtered: call the filter with what ``pre(...)`` returned. Its states
+        then belong to the population of ``pre``, so that credit through their memory is in the trace.
+        Without it only the newest spike gets credit.
+
+    Raises
+    ------
+    ValueError
+        If ``pre`` has another shape than ``in_size``.
+    """
+
+    graph_invisible_attrs = ("pre",)
+    output = "g"
+
+    def __init__(self, in_size, name: str | None = None, *, pre: Neuron | None = None):
+        super().__init__(in_size, name=name)
+        self.pre = pre
+        if pre is not None:
+            if pre.varshape != self.varshape:
+                raise ValueError(
+                    f"`in_size` is {self.varshape} but `pre` has shape {pre.varshape}: give them one shape."
+                )
+            pre.filters.append(self)
+
+    def update(self, z):
+        """One step on the spikes ``z``, shape ``([batch,] *in_size)``; returns the filtered spikes, same shape."""
+        recorder = active()
+        if recorder is not None and self.pre is not None:
+            z = recorder.emission(self.pre, z)
+        if not jnp.issubdtype(jnp.result_type(z), jnp.inexact):
+            z = jnp.asarray(z, brainstate.environ.dftype())
+        self.step(z=z)
+        return self.hidden[self.output].value
 
 
 class SynOut(brainstate.nn.Module):
     """Base class of synaptic outputs: conductance and potential give a current.
 
-    A subclass defines ``affine(g) -> (offset, slope)`` of the current ``offset + slope * v``
-    (slope None if it does not depend on the potential) and ``jacobian()``, the entries
-    ``("current", "g")`` and ``("slope", "g")``.
+    A subclass defines ``update``. Where the current is affine in the potential it also defines
+    ``affine(g) -> (offset, slope)`` of the current ``offset + slope * v`` (slope None if it does
+    not depend on the potential) and may define ``jacobian()``, the entries ``("current", "g")`` and
+    ``("slope", "g")``: the closed forms of neurons build on these. A neuron with an output that is
+    not affine is differentiated automatically.
     """
 
     def __init__(self):
@@ -325,7 +418,12 @@ class SynOut(brainstate.nn.Module):
 
     def affine(self, g) -> tuple[Any, Any]:
         """Offset and slope of the current as a function of the potential."""
-        raise NotImplementedError(f"{type(self).__name__} must define `affine(g)`.")
+        raise NotImplementedError(f"{type(self).__name__} is not affine in the potential: it defines no `affine(g)`.")
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether the current is affine in the potential."""
+        return type(self).affine is not SynOut.affine
 
     def jacobian(self) -> Entries:
         """Derivatives of offset and slope with respect to the conductance."""

@@ -44,16 +44,15 @@ class Population:
     neuron : Neuron
         The module; its states exist already.
     paths : dict
-        ``id(state) -> path`` in the model.
+        ``id -> path`` of the states and modules of the model.
     """
 
     def __init__(self, neuron: Neuron, paths: dict[int, Path]):
         self.neuron = neuron
-        self.synapses: list[Synapse] = []
-        self.outputs: list[SynOut] = []
-        for out, syn in neuron.receivers.values():
-            self.synapses.append(syn)
-            self.outputs.append(out)
+        self.terms: list[tuple[SynOut, Any]] = list(neuron.receivers.values())
+        self.synapses = [source for _, source in self.terms if isinstance(source, Synapse)]
+        direct = [source for _, source in self.terms if not isinstance(source, Synapse)]
+        self.direct = {id(source): ".".join(map(str, paths.get(id(source), (source.name,)))) for source in direct}
         self.parts = [*self.synapses, neuron, *neuron.filters]
         self.hidden: list[Hidden] = []
         self.names: dict[int, dict[str, str]] = {}
@@ -73,24 +72,40 @@ class Population:
         self.units = {h.name: h.unit for h in self.hidden}
 
     def drive(self, projection) -> str:
-        """The name of the drive through which a projection acts: that of the synapse's ``g``, or ``"delta"``."""
+        """The name of the drive through which a projection acts.
+
+        That of the first state of its synapse; its own path where it gives the conductance itself; or ``"delta"``.
+        """
         syn = getattr(projection, "syn", None)
-        return "delta" if syn is None else self.names[id(syn)]["g"]
+        return self.direct.get(id(projection), "delta") if syn is None else self.first(syn)[0]
+
+    def drive_unit(self, projection, y) -> u.Unit:
+        """The unit in which the drive of a projection that sends ``y`` is counted."""
+        if id(projection) in self.direct:
+            return u.get_unit(y)
+        syn = getattr(projection, "syn", None)
+        return self.first(self.neuron if syn is None else syn)[1]
 
     def compose(self, recorder: Recorder) -> tuple[Entries, Entries]:
         """``D`` with keys (state, state) and ``f`` with keys (state, drive), as mantissas in the states' units."""
         new_rows = {}
         units = {"delta": self.first(self.neuron)[1]}
         for syn in self.synapses:
-            drive = self.names[id(syn)]["g"]
-            units[drive] = self.first(syn)[1]
+            drive, units[drive] = self.first(syn)
             new_rows[id(syn)] = self._advance(recorder, syn, {"y": {("drive", drive): 1.0}})
-        sources: dict[str, dict] = {"current": {}, "slope": {}, "delta": {("drive", "delta"): 1.0}}
-        for syn, out in zip(self.synapses, self.outputs, strict=True):
-            for name, row in compose(out.jacobian(), {"g": new_rows[id(syn)]["g"]}).items():
-                for origin, value in row.items():
-                    old = sources[name].get(origin)
-                    sources[name][origin] = value if old is None else old + value
+        sources: dict[Any, dict] = {"current": {}, "slope": {}, "delta": {("drive", "delta"): 1.0}}
+        affine = all(out.is_affine for out, _ in self.terms)
+        for i, (out, source) in enumerate(self.terms):
+            if id(source) in self.direct:
+                units[self.direct[id(source)]] = u.get_unit(recorder.y[id(source)])
+                conductance = {("drive", self.direct[id(source)]): 1.0}
+            else:
+                entries = source.conductance_jacobian(**recorder.new[id(source)])
+                conductance = compose(entries, new_rows[id(source)])["g"]
+            if affine:
+                _add(sources, compose(out.jacobian(), {"g": conductance}))
+            else:
+                sources["g", i] = conductance
         rows = self._advance(recorder, self.neuron, sources)
         new_rows[id(self.neuron)] = rows
         if self.neuron.filters:
@@ -129,6 +144,14 @@ class Population:
     def canonical(self, value: Any, kind: Kind):
         """An entry as an array of shape (), (size,) or (rows, size), by its kind."""
         return canonical(value, kind, self.batch, self.varshape)
+
+
+def _add(total: dict[Any, dict], rows: dict[Any, dict]) -> None:
+    """Add rows to those of the same name."""
+    for name, row in rows.items():
+        for origin, value in row.items():
+            old = total[name].get(origin)
+            total[name][origin] = value if old is None else old + value
 
 
 def canonical(value: Any, kind: Kind, batch: tuple[int, ...], varshape: tuple[int, ...]):

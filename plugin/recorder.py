@@ -83,13 +83,17 @@ class Recorder:
                 "call each neuron and each projection once per step."
             )
         if self.jacobian:
-            self.entries[id(module)] = {**module.jacobian(**old, **drives), **module.constant_jacobian(**old, **drives)}
+            self.entries[id(module)] = module.entries(**old, **drives)
         self.new[id(module)] = new
         return {name: self._shifted(module.hidden[name], value) for name, value in new.items()}
 
     def holds(self, module) -> bool:
         """Whether the trained constants of a module are held: inside its step they act through the trace."""
         return self.send is not None and id(module) not in self.new
+
+    def inside(self, module):
+        """The module as the rest of its population reads it: its trained constants act through the trace."""
+        return module if self.send is None else module.held()
 
     def _shifted(self, state, value):
         zero = self.zeros.get(id(state))
@@ -108,7 +112,7 @@ class Recorder:
         """The spikes of ``neuron`` in this step without the zeros, for a filter inside its population."""
         if self.spikes.get(id(neuron)) is not x:
             raise ValueError(
-                "a readout with `pre=` filters the spikes of that neuron as part of its population: call it with "
+                "a filter or readout with `pre=` is part of the population of that neuron: call it with "
                 "exactly the value that `pre(...)` returned in this step, or leave `pre` out."
             )
-        return (neuron if self.send is None else neuron.held()).get_spike(**self.new[id(neuron)])
+        return self.inside(neuron).get_spike(**self.new[id(neuron)])

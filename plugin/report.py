@@ -10,6 +10,7 @@ import jax
 
 from .carry import Carry
 from .graph import Graph
+from .module import Dynamics, Neuron
 
 __all__ = ["Report"]
 
@@ -47,7 +48,9 @@ class Report:
             )
             rows = [("state", "unit", "from", "depends on (kind of entry)")]
             for part in population.parts:
-                source = "registered" if "jacobian" in vars(type(part)) else "derived automatically"
+                derived = type(part).jacobian in (Dynamics.jacobian, Neuron.jacobian)
+                bends = part is neuron and not all(out.is_affine for out, _ in population.terms)
+                source = "derived automatically" if derived or bends else "registered"
                 for state in population.names[id(part)].values():
                     entries = [f"{j} ({k})" for (i, j), k in structure.D.items() if i == state]
                     entries += [f"drive {d} ({k})" for (i, d), k in structure.f.items() if i == state]

@@ -2,17 +2,21 @@ r"""From conductance to current.
 
     CUBA: I = g \cdot scale          COBA: I = g (E - V)
 
-(Vogels & Abbott 2005, J. Neurosci. 25(46), for the two kinds of network.) Both are affine in
-the potential, which is what the neurons' closed forms use.
+    MgBlock: I = g (E - V) / (1 + [Mg] / \beta \, e^{\alpha (V_{offset} - V)})
+
+Vogels & Abbott 2005, J. Neurosci. 25(46), for the two kinds of network; Jahr & Stevens 1990,
+J. Neurosci. 10(9), for the magnesium block. The first two are affine in the potential, which
+is what the neurons' closed forms use.
 """
 
 from __future__ import annotations
 
 import brainunit as u
 
+from etrax.constant import text
 from etrax.module import SynOut
 
-__all__ = ["COBA", "CUBA"]
+__all__ = ["COBA", "CUBA", "MgBlock"]
 
 
 class CUBA(SynOut):
@@ -65,3 +69,45 @@ class COBA(SynOut):
     def jacobian(self) -> dict:
         """Closed form."""
         return {("current", "g"): self.E, ("slope", "g"): -1.0}
+
+
+class MgBlock(SynOut):
+    """Conductance-based output of NMDA receptors, which magnesium blocks at low potentials.
+
+    Parameters
+    ----------
+    E : Quantity
+        Reversal potential; in the unit of the potential, e.g. ``0.0 * u.mV`` for neurons in mV.
+    cc_Mg : float or Quantity
+        Magnesium concentration.
+    alpha : Quantity
+        Inverse of the potential over which the block changes, e.g. ``0.062 / u.mV``.
+    beta : float or Quantity
+        Concentration of half block at zero potential, in the unit of ``cc_Mg``.
+    V_offset : Quantity
+        Shift of the potential.
+
+    Raises
+    ------
+    ValueError
+        At the first step, if the units do not fit each other.
+    """
+
+    def __init__(self, E=0.0, cc_Mg=1.2, alpha=0.062, beta=3.57, V_offset=0.0):
+        super().__init__()
+        self.E = E
+        self.cc_Mg = cc_Mg
+        self.alpha = alpha
+        self.beta = beta
+        self.V_offset = V_offset
+
+    def update(self, conductance, potential):
+        """The current ``g (E - V)`` times the fraction of open channels."""
+        volt = u.get_unit(potential)
+        units = {"E": volt, "V_offset": volt, "alpha": 1 / volt, "beta": u.get_unit(self.cc_Mg)}
+        for name, unit in units.items():
+            got = u.get_unit(getattr(self, name))
+            if not got.has_same_dim(unit):
+                raise ValueError(f"`{name}` of MgBlock is in {text(got)} but must be in units like {text(unit)}.")
+        block = u.maybe_decimal(self.cc_Mg / self.beta) * u.math.exp(self.alpha * (self.V_offset - potential))
+        return conductance * (self.E - potential) / (1.0 + block)

@@ -1,7 +1,8 @@
 """Projections: where trainable weights meet a population.
 
 ``comm`` (any layer) weighs what enters; the result drives a synapse aligned with the
-postsynaptic neurons (`AlignPostProj`) or moves their potential directly (`DeltaProj`).
+postsynaptic neurons (`AlignPostProj`), is a conductance itself (`CurrentProj`, behind
+presynaptic filters such as `AMPA`) or moves their potential directly (`DeltaProj`).
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import brainstate
 import brainunit as u
 from brainstate.mixin import ParamDescriber
 
-from etrax.module import Neuron, Synapse, SynOut
+from etrax.module import Filter, Neuron, Synapse, SynOut
 from etrax.recorder import active
 
-__all__ = ["AlignPostProj", "DeltaProj", "Projection"]
+from .delay import InputDelay
+
+__all__ = ["AlignPostProj", "CurrentProj", "DeltaProj", "Projection"]
 
 
 class Projection(brainstate.nn.Module):
@@ -22,18 +25,21 @@ class Projection(brainstate.nn.Module):
     Parameters
     ----------
     *modules : callable or State
-        What is applied, in turn, to the arguments of a call before ``comm``, e.g. ``pre.prefetch('V')``.
+        What is applied, in turn, to the arguments of a call before ``comm``, e.g. ``pre.prefetch('V')`` or an
+        ``STP(n)``, which is then part of the projection.
     comm : callable
         The layer that holds the weights.
     post : etrax.Neuron
         The neurons that receive.
     label : str, optional
         Sets apart synapses that would otherwise be shared.
+    delay : Quantity, optional
+        By how much what enters ``comm`` is late, whole steps; scalar, or one time per presynaptic neuron.
     """
 
     graph_invisible_attrs = ("modules", "post")
 
-    def __init__(self, *modules, comm, post, label: str | None = None):
+    def __init__(self, *modules, comm, post, label: str | None = None, delay=None):
         super().__init__(name=brainstate.util.get_unique_name(type(self).__name__))
         for module in modules:
             if not callable(module) and not isinstance(module, brainstate.State):
@@ -43,6 +49,8 @@ class Projection(brainstate.nn.Module):
         if not isinstance(post, Neuron):
             raise TypeError(f"`post` must be an etrax.Neuron, got {type(post).__name__}: {post!r}.")
         self.modules = modules
+        self.filters = [module for module in modules if isinstance(module, Filter)]
+        self.delay_line = None if delay is None else InputDelay(_in_size(comm), delay)
         self.comm = comm
         self.post = post
         self.label = label
@@ -53,9 +61,10 @@ class Projection(brainstate.nn.Module):
             args = (module.value if isinstance(module, brainstate.State) else module(*args),)
         if len(args) != 1:
             raise TypeError(f"a {type(self).__name__} takes one input for `comm`, got {len(args)}.")
+        x = args[0] if self.delay_line is None else self.delay_line(args[0])
         recorder = active()
         try:
-            return self.comm(args[0]) if recorder is None else recorder.projection(self, args[0])
+            return self.comm(x) if recorder is None else recorder.projection(self, x)
         except (u.UnitMismatchError, u.DimensionMismatchError) as error:
             raise ValueError(
                 f"`comm` of {self.name} mixes units ({' '.join(str(error).split())}): give weights and bias the same unit, e.g. "
@@ -63,12 +72,20 @@ class Projection(brainstate.nn.Module):
             ) from error
 
 
+def _in_size(comm):
+    """The input shape of a layer, which a delay line needs."""
+    size = getattr(comm, "in_size", None)
+    if size is None:
+        raise ValueError(f"`comm` {type(comm).__name__} has no `in_size`, which `delay` needs: set `comm.in_size`.")
+    return size
+
+
 class AlignPostProj(Projection):
     """Layer, synapse and output onto a population; the synapse lives with the postsynaptic neurons.
 
     Parameters
     ----------
-    *modules, comm, post, label
+    *modules, comm, post, label, delay
         See :class:`Projection`.
     syn : Synapse or description of one
         An instance is this projection's own. A description (``Expon.desc(n, tau=...)``) is shared by all
@@ -84,13 +101,18 @@ class AlignPostProj(Projection):
         If the synapse's shape is not that of ``post``.
     """
 
-    def __init__(self, *modules, comm, syn, out, post, label: str | None = None):
-        super().__init__(*modules, comm=comm, post=post, label=label)
+    def __init__(self, *modules, comm, syn, out, post, label: str | None = None, delay=None):
+        super().__init__(*modules, comm=comm, post=post, label=label, delay=delay)
         self.merging = isinstance(syn, ParamDescriber)
         if isinstance(out, ParamDescriber) != self.merging:
             raise TypeError("`syn` and `out` must both be instances or both descriptions (`.desc(...)`).")
         if self.merging:
             syn, out = _shared(syn, out, post, label)
+        if isinstance(syn, Filter):
+            raise TypeError(
+                f"`syn` {type(syn).__name__} is driven by presynaptic spikes: put it before `comm`, e.g. "
+                f"`CurrentProj({type(syn).__name__}(n_pre), comm=..., out=..., post=...)`."
+            )
         if not isinstance(syn, Synapse):
             raise TypeError(f"`syn` must be an etrax.Synapse or its description, got {syn!r}.")
         if not isinstance(out, SynOut):
@@ -109,6 +131,34 @@ class AlignPostProj(Projection):
         self.syn.receive(self.communicate(*args))
         if not self.merging:
             self.out.bind_cond(self.syn.advance())
+
+
+class CurrentProj(Projection):
+    """Layer whose output is the conductance that ``out`` turns into current, e.g. behind an ``AMPA(n_pre)``.
+
+    Parameters
+    ----------
+    *prefetch, comm, post, delay
+        See :class:`Projection`.
+    out : SynOut
+        How conductance becomes current.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of the wrong kind, naming it.
+    """
+
+    def __init__(self, *prefetch, comm, out, post, delay=None):
+        super().__init__(*prefetch, comm=comm, post=post, delay=delay)
+        if not isinstance(out, SynOut):
+            raise TypeError(f"`out` must be an etrax.SynOut, got {out!r}.")
+        post.receivers[self.name] = (out, self)
+        self.out = out
+
+    def update(self, *args) -> None:
+        """Weigh the input and bind it to the output."""
+        self.out.bind_cond(self.communicate(*args))
 
 
 class _Aligned(brainstate.nn.Module):

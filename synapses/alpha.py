@@ -1,0 +1,61 @@
+r"""Alpha synapse.
+
+    \tau \dot h = -h,    h \leftarrow h + y,        \tau \dot g = h - g
+
+A unit input gives the conductance :math:`(t / \tau) e^{-t / \tau}`. Roth & van Rossum 2009, Modeling
+synapses, eq. 6.3; order of operations as in ``brainpy.state.Alpha``: ``g`` takes the old ``h``, so
+that an input acts on the neuron one step later.
+"""
+
+from __future__ import annotations
+
+import brainstate
+import braintools
+import brainunit as u
+
+from etrax.constant import Constant
+from etrax.module import Synapse
+
+__all__ = ["Alpha"]
+
+
+class Alpha(Synapse):
+    """Alpha-function synapse with states ``g`` and ``h`` (mS unless ``g_initializer`` has another unit).
+
+    Parameters
+    ----------
+    in_size : int or tuple of int
+        Shape of the postsynaptic population.
+    name : str, optional
+        Name of the module.
+    tau : Quantity
+        Time constant, scalar or one value per postsynaptic neuron.
+    g_initializer : callable or Quantity
+        Initial value of both states; its unit is the unit that the weights must have.
+    """
+
+    tau = Constant(u.ms)
+
+    def __init__(
+        self, in_size, name: str | None = None, tau=8.0 * u.ms, g_initializer=braintools.init.Constant(0.0 * u.mS)
+    ):
+        super().__init__(in_size, name=name)
+        self.tau = tau
+        self.g_initializer = g_initializer
+
+    def initial(self, batch_size: int | None = None) -> dict:
+        """See `Dynamics.initial`."""
+        g = braintools.init.param(self.g_initializer, self.varshape, batch_size)
+        return {"g": g, "h": g}
+
+    def transition(self, g, h, *, y) -> dict:
+        """Both relax, then the input is added to ``h``."""
+        return {
+            "g": brainstate.nn.exp_euler_step(lambda g: (h - g) / self.tau, g),
+            "h": brainstate.nn.exp_euler_step(lambda h: -h / self.tau, h) + y,
+        }
+
+    def jacobian(self, g, h, *, y) -> dict:
+        """Closed form of the diagonal."""
+        decay = u.math.exp(-brainstate.environ.get_dt() / self.tau)
+        return {("g", "g"): decay, ("g", "h"): 1.0 - decay, ("h", "h"): decay, ("h", "y"): 1.0}

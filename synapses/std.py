@@ -1,0 +1,67 @@
+r"""Short-term depression of spikes.
+
+    \tau \dot x = 1 - x,        r = x,    x^+ = x - U x_{t-1} \text{ at a spike}
+
+A spike passes with the efficacy :math:`r`, from before the depletion, whose size counts from the value
+before the step. Abbott et al. 1997, Science 275; the order of operations is that of
+``brainpy.state.STD``. The weighted spike is kept as a state, as in ``stp``.
+"""
+
+from __future__ import annotations
+
+import brainstate
+import brainunit as u
+import jax.numpy as jnp
+
+from etrax.constant import Constant
+from etrax.module import Filter, Neuron
+
+__all__ = ["STD"]
+
+
+class STD(Filter):
+    """Depressing synapses with states ``x`` and ``r`` (no unit); returns ``r``.
+
+    Parameters
+    ----------
+    in_size : int or tuple of int
+        Shape of the presynaptic population.
+    name : str, optional
+        Name of the module.
+    tau : Quantity
+        Time constant of recovery, scalar or one value per presynaptic neuron (as below).
+    U : float
+        Fraction that a spike uses up.
+    pre : etrax.Neuron, optional
+        See :class:`etrax.Filter`.
+    """
+
+    tau = Constant(u.ms)
+    U = Constant(u.UNITLESS)
+    output = "r"
+
+    def __init__(self, in_size, name: str | None = None, tau=200.0 * u.ms, U=0.07, *, pre: Neuron | None = None):
+        super().__init__(in_size, name=name, pre=pre)
+        self.tau = tau
+        self.U = U
+
+    def initial(self, batch_size: int | None = None) -> dict:
+        """See `Dynamics.initial`: rested, and nothing released."""
+        shape = self.varshape if batch_size is None else (batch_size, *self.varshape)
+        dtype = brainstate.environ.dftype()
+        return {"x": jnp.ones(shape, dtype), "r": jnp.zeros(shape, dtype)}
+
+    def transition(self, x, r, *, z) -> dict:
+        """Recover, release, deplete."""
+        recovered = brainstate.nn.exp_euler_step(lambda x: (1.0 - x) / self.tau, x)
+        return {"x": recovered - z * self.U * x, "r": recovered * z}
+
+    def jacobian(self, x, r, *, z) -> dict:
+        """Closed form of the diagonal."""
+        keep = u.math.exp(-brainstate.environ.get_dt() / self.tau)
+        return {
+            ("x", "x"): keep - z * self.U,
+            ("x", "z"): -self.U * x,
+            ("r", "x"): z * keep,
+            ("r", "z"): 1.0 + keep * (x - 1.0),
+        }
