@@ -15,10 +15,12 @@ from .baselines import BPTT
 from .check import JacobianCheck, check_jacobian
 from .learner import D_RTRL, EligibilityTrace, NoTrace, compile
 from .module import Current, Dynamics, Neuron, Synapse, SynOut
+from .rtrl import RTRL
 
 __all__ = [
     "BPTT",
     "D_RTRL",
+    "RTRL",
     "Current",
     "Dynamics",
     "EligibilityTrace",
