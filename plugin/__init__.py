@@ -11,6 +11,7 @@ if __name__ != "etrax":
     )
 
 from . import neurons, synapses
+from .adapter import adapt
 from .baselines import BPTT
 from .check import JacobianCheck, check_jacobian
 from .learner import D_RTRL, EligibilityTrace, NoTrace, compile
@@ -29,6 +30,7 @@ __all__ = [
     "NoTrace",
     "SynOut",
     "Synapse",
+    "adapt",
     "check_jacobian",
     "compile",
     "neurons",
