@@ -11,14 +11,17 @@ if __name__ != "etrax":
     )
 
 from . import neurons, synapses
+from .adapter import adapt
 from .baselines import BPTT
 from .check import JacobianCheck, check_jacobian
 from .learner import D_RTRL, EligibilityTrace, NoTrace, compile
 from .module import Current, Dynamics, Filter, Neuron, Synapse, SynOut
+from .rtrl import RTRL
 
 __all__ = [
     "BPTT",
     "D_RTRL",
+    "RTRL",
     "Current",
     "Dynamics",
     "EligibilityTrace",
@@ -28,6 +31,7 @@ __all__ = [
     "NoTrace",
     "SynOut",
     "Synapse",
+    "adapt",
     "check_jacobian",
     "compile",
     "neurons",

@@ -93,14 +93,19 @@ class BPTT(brainstate.nn.Module):
         pure, run = self._compiled[key]
         used, _ = pure.trace(*jax.tree.map(lambda a: a[0], sequences))
         used = sorted({*used, *numbers.values()})
-        grads, last, losses, aux = run(self._states.read(used), sequences, mask)
+        grads, last, losses, aux = self._apply(run, self._states.read(used), sequences, mask)
         self._states.write(last)
         denominator = jnp.maximum(jnp.sum(mask), 1.0) if reduction == "mean" else 1.0
         grads = {path: jax.tree.map(lambda g: g / denominator, grads[i]) for path, i in numbers.items()}
         parts = [grads, *([losses] if return_value else []), *([aux] if has_aux else [])]
         return parts[0] if len(parts) == 1 else tuple(parts)
 
-    def _make(self, step_fn, has_aux, numbers, sequences):
+    def _apply(self, run, values, sequences, mask):
+        return run(values, sequences, mask)
+
+    def _pure(self, step_fn, has_aux, sequences) -> tuple[Pure, list[int]]:
+        """One step as a pure function with result ``(loss, aux)``, and the numbers of the states that it writes."""
+
         def step(*slices):
             with recording(Recorder()):
                 result = one_call(step_fn, slices)
@@ -109,6 +114,10 @@ class BPTT(brainstate.nn.Module):
 
         pure = Pure(step, self._states)
         _, written = pure.trace(*jax.tree.map(lambda a: a[0], sequences))
+        return pure, written
+
+    def _make(self, step_fn, has_aux, numbers, sequences):
+        pure, written = self._pure(step_fn, has_aux, sequences)
 
         @jax.jit
         def run(values, sequences, mask):

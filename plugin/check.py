@@ -111,8 +111,8 @@ def _cases(module, points: int, rng):
         states["V"] = low + (module.V_th - low) * rng.uniform(-0.5, 2.0, shape)
     first = u.get_unit(next(iter(states.values())))
     if isinstance(module, Neuron):
-        unit = u.get_unit(inspect.signature(module.update).parameters["x"].default)
-        for slope in (False, True):
+        unit = u.get_unit(getattr(module, "no_input", inspect.signature(module.update).parameters["x"].default))
+        for slope in (False, True) if getattr(module, "takes_conductance", True) else (False,):
             point = {**states, "current": draw(-1.0, 4.0, unit), "delta": draw(-0.2, 0.5, first)}
             if slope:
                 point["slope"] = draw(-2.0, -0.1, unit / first)
@@ -131,20 +131,25 @@ def _cases(module, points: int, rng):
 def _named(point: dict) -> dict:
     """A flat point as the arguments of a neuron's transition."""
     states = {k: v for k, v in point.items() if k not in ("current", "slope")}
+    first = u.get_unit(point["delta"])
     return {
         **states,
-        "current": Current(point["current"], [(_Slope(), point.get("slope"))] if "slope" in point else []),
+        "current": Current(point["current"], [(_Slope(first), point["slope"])] if "slope" in point else []),
     }
 
 
 class _Slope(SynOut):
-    """An output whose 'conductance' is the slope of the current itself."""
+    """An output whose 'conductance' is the slope of the current itself, over a potential in ``unit``."""
+
+    def __init__(self, unit):
+        super().__init__()
+        self.unit = unit
 
     def update(self, conductance, potential):
         return conductance * potential
 
     def affine(self, g):
-        return 0.0 * g * u.mV, g
+        return 0.0 * g * self.unit, g
 
 
 def _compare(name, point, apply, registered, errors, rtol, rng) -> None:

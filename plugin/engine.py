@@ -123,7 +123,9 @@ class Engine:
 
         def probe(values):
             _, sent = self._simulated({**fixed, **values}, {}, *slices)
-            return [marked(jnp.asarray(leaf), name, seen) for name, (x, _) in sent.items() for leaf in jax.tree.leaves(x)]
+            return [
+                marked(jnp.asarray(leaf), name, seen) for name, (x, _) in sent.items() for leaf in jax.tree.leaves(x)
+            ]
 
         values = self.graph.states.read(used)
         fixed = {i: v for i, v in values.items() if i not in self.written}
