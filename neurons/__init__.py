@@ -7,7 +7,17 @@ if __name__ != "etrax.neurons":
     )
 
 from .alif import ALIF
+from .cubalif import CubaLIF
+from .if_ import IF
 from .lif import LIF
+from .lifref import LIFRef
 from .readout import LeakyReadout
 
-__all__ = ["ALIF", "LIF", "LeakyReadout"]
+__all__ = [
+    "ALIF",
+    "IF",
+    "LIF",
+    "CubaLIF",
+    "LIFRef",
+    "LeakyReadout",
+]
