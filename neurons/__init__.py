@@ -6,18 +6,26 @@ if __name__ != "etrax.neurons":
         "`import etrax.neurons`, not `import neurons` from the checkout."
     )
 
+from .adexif import AdExIF
+from .adquaif import AdQuaIF
 from .alif import ALIF
 from .cubalif import CubaLIF
+from .expif import ExpIF
 from .if_ import IF
 from .lif import LIF
 from .lifref import LIFRef
+from .quaif import QuaIF
 from .readout import LeakyReadout
 
 __all__ = [
     "ALIF",
     "IF",
     "LIF",
+    "AdExIF",
+    "AdQuaIF",
     "CubaLIF",
+    "ExpIF",
     "LIFRef",
     "LeakyReadout",
+    "QuaIF",
 ]
