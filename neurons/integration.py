@@ -1,11 +1,15 @@
-"""Derivatives of one exponential-Euler step of a leaky membrane.
+r"""Derivatives of one exponential-Euler step of a membrane.
 
-For ``dV/dt = F(V) / tau`` with ``F(V) = V_rest - V + R I(V)`` and ``I(V) = offset + slope V``,
+For ``tau dV/dt = f(V) + R I(V)`` with ``I(V) = offset + slope V``, the step is
 
-    V' = V + dt phi(z) F(V) / tau,    z = dt (R slope - 1) / tau,    phi(z) = (e^z - 1) / z
+    V' = V + dt phi(z) F / tau,    F = f(V) + R I(V),    z = dt F'(V) / tau,    phi(z) = (e^z - 1) / z
 
-(Hochbruck & Ostermann 2010, Acta Numerica 19, eq. 2.3). The step is exact for this affine
-drift, so ``dV'/dV = e^z``.
+(Hochbruck & Ostermann 2010, Acta Numerica 19, eq. 2.3). Whatever changes F by dF and F' by dF'
+changes V' by
+
+    dt phi(z) / tau dF + (dt / tau)^2 phi'(z) F dF'
+
+so that ``dV'/dV = e^z + (dt / tau)^2 phi'(z) F f''(V)``. For a leak, ``f'' = 0``: the step is exact.
 """
 
 from __future__ import annotations
@@ -14,10 +18,18 @@ import brainstate
 import brainunit as u
 import jax.numpy as jnp
 
-__all__ = ["leaky_jacobian"]
+__all__ = [
+    "adaptive_jacobian",
+    "decay_of",
+    "exponential",
+    "gain_of",
+    "leaky_jacobian",
+    "membrane_jacobian",
+    "quadratic",
+]
 
 
-def leaky_jacobian(V, current, *, R, tau, V_rest) -> dict:
+def membrane_jacobian(V, current, *, R, tau, slope, drift=None, curvature=None) -> dict:
     """``dV'`` with respect to the potential ``"V"`` at which the step starts, and the current.
 
     Parameters
@@ -26,24 +38,93 @@ def leaky_jacobian(V, current, *, R, tau, V_rest) -> dict:
         Potential at the start of the step, after any reset.
     current : etrax.module.Current
         The input current.
-    R, tau, V_rest : Quantity
-        Membrane resistance, time constant, resting potential.
+    R, tau : Quantity
+        Membrane resistance and time constant.
+    slope, drift, curvature : ArrayLike
+        ``f'(V)``, ``f(V)`` and ``f''(V)``. A linear ``f`` has no curvature, and then ``V`` and ``drift`` are
+        needed only where the current depends on the potential.
 
     Returns
     -------
     dict
-        ``"V"``: dimensionless; ``"current"``: in the unit of ``R``; ``"slope"``: only where the current
-        depends on the potential.
+        ``"V"``: dimensionless; ``"current"``: in the unit of ``R``, and so the derivative by anything that
+        adds to the current; ``"slope"``: only where the current depends on the potential.
     """
     dt = brainstate.environ.get_dt()
-    slope = current.slope
-    if slope is None:
-        decay = u.math.exp(-dt / tau)
-        return {"V": decay, "current": R * (1.0 - decay)}
-    z = u.maybe_decimal(dt * (R * slope - 1.0) / tau)
+    by = current.slope
+    z = u.maybe_decimal(dt * (slope if by is None else slope + R * by) / tau)
     gain = u.math.exprel(z) * dt * R / tau
-    force = V_rest - V + R * (current.offset + slope * V)
-    return {"V": u.math.exp(z), "current": gain, "slope": gain * V + _phi_slope(z) * (dt / tau) ** 2 * R * force}
+    entries = {"V": u.math.exp(z), "current": gain}
+    if curvature is None and by is None:
+        return entries
+    force = drift + R * (current.offset if by is None else current.offset + by * V)
+    bend = _phi_slope(z) * (dt / tau) ** 2 * force
+    if curvature is not None:
+        entries["V"] = entries["V"] + u.maybe_decimal(bend * curvature)
+    if by is not None:
+        entries["slope"] = gain * V + bend * R
+    return entries
+
+
+def leaky_jacobian(V, current, *, R, tau, V_rest) -> dict:
+    """:func:`membrane_jacobian` of a leak, ``f(V) = V_rest - V``; without a slope of the current, ``V`` is not used."""
+    drift = None if current.slope is None else V_rest - V
+    return membrane_jacobian(V, current, R=R, tau=tau, slope=-1.0, drift=drift)
+
+
+def exponential(neuron, V):
+    """``f(V)`` of the exponential neurons with its first two derivatives; the exponent is cut off at 20."""
+    x = u.maybe_decimal((V - neuron.V_T) / neuron.delta_T)
+    steep = u.math.exp(u.math.minimum(x, 20.0))
+    grows = u.math.where(x < 20.0, steep, 0.0)
+    return -(V - neuron.V_rest) + neuron.delta_T * steep, grows - 1.0, grows / neuron.delta_T
+
+
+def quadratic(neuron, V):
+    """``f(V)`` of the quadratic neurons with its first two derivatives."""
+    c, a, b = neuron.c, V - neuron.V_rest, V - neuron.V_c
+    return c * a * b, u.maybe_decimal(c * (a + b)), 2.0 * c
+
+
+def decay_of(rate):
+    """What is left of ``x`` after a step of ``dx/dt = -rate x``."""
+    return u.math.exp(u.maybe_decimal(-brainstate.environ.get_dt() * rate))
+
+
+def gain_of(rate):
+    """``dt phi(-rate dt)``: what an exponential-Euler step makes of a constant input to ``dx/dt = -rate x``."""
+    dt = brainstate.environ.get_dt()
+    return dt * u.math.exprel(u.maybe_decimal(-dt * rate))
+
+
+def adaptive_jacobian(d: dict, name: str, *, kept, kick, decay, couple) -> dict:
+    """Entries of a membrane with an adaptation current that is subtracted from its input and follows the new potential.
+
+    In one step: the reset takes V to V0, a spike kicks the adaptation w to w0, V' is the step of the membrane from V0 at
+    current I - w0, plus the jump; then ``w' = decay w0 + couple V' + constant``.
+
+    Parameters
+    ----------
+    d : dict
+        The result of :func:`membrane_jacobian` at V0.
+    name : str
+        Name of the adaptation.
+    kept, kick : ArrayLike
+        ``dV0/dV`` and ``dw0/dV``.
+    decay, couple : ArrayLike
+        See above.
+
+    Returns
+    -------
+    dict
+        ``(new state, source) -> derivative``.
+    """
+    row = {**d, "V": d["V"] * kept - d["current"] * kick, name: -d["current"], "delta": 1.0}
+    entries = {("V", source): value for source, value in row.items()}
+    entries |= {(name, source): couple * value for source, value in row.items()}
+    entries[name, "V"] = entries[name, "V"] + decay * kick
+    entries[name, name] = u.maybe_decimal(entries[name, name]) + decay
+    return entries
 
 
 def _phi_slope(z):

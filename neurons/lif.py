@@ -17,14 +17,14 @@ import braintools
 import brainunit as u
 
 from etrax.constant import Constant
-from etrax.module import Neuron
 
 from .integration import leaky_jacobian
+from .threshold import FixedThreshold
 
 __all__ = ["LIF"]
 
 
-class LIF(Neuron):
+class LIF(FixedThreshold):
     """Leaky integrate-and-fire neuron with state ``V`` (mV).
 
     Parameters
@@ -76,18 +76,6 @@ class LIF(Neuron):
         """See `Dynamics.initial`."""
         return {"V": braintools.init.param(self.V_initializer, self.varshape, batch_size)}
 
-    def distance(self, V):
-        """Scaled distance from threshold."""
-        return (V - self.V_th) / (self.V_th - self.V_reset)
-
-    def get_spike(self, V=None):
-        """Spikes at potential ``V`` (the current one if not given), shape ``([batch,] *varshape)``."""
-        return self.spk_fun(self.distance(self.V.value if V is None else V))
-
-    def spike_jacobian(self, V) -> dict:
-        """See `Neuron.spike_jacobian`."""
-        return {("z", "V"): self.surrogate(self.distance(V)) / (self.V_th - self.V_reset)}
-
     def transition(self, V, *, current, delta) -> dict:
         """One exponential-Euler step of the equation above."""
         V = self.reset(V, self.get_spike(V))
@@ -98,7 +86,5 @@ class LIF(Neuron):
         """Closed form of the diagonal; the reset contributes ``1 - (V_th - V_reset) dz/dV``."""
         after = self.reset(V, self.get_spike(V)) if current.slope is not None else None
         d = leaky_jacobian(after, current, R=self.R, tau=self.tau, V_rest=self.V_rest)
-        jump = self.reset_size(V)
-        keep = 1.0 if jump is None else 1.0 - jump * self.spike_jacobian(V)["z", "V"]
-        entries = {("V", source): value for source, value in d.items()}
-        return {**entries, ("V", "V"): d["V"] * keep, ("V", "delta"): 1.0}
+        d["V"] = d["V"] * self.kept(V, self.spike_jacobian(V)["z", "V"])
+        return {**{("V", source): value for source, value in d.items()}, ("V", "delta"): 1.0}

@@ -106,16 +106,18 @@ def _cases(module, points: int, rng):
     states = {}
     for name, state in module.hidden.items():
         states[name] = draw(0.0, 2.0, u.get_unit(state.value))
-    if hasattr(module, "V_th") and "V" in states:
+    if hasattr(module, "V_th") and {"V", "V_th"} & set(states) == {"V"}:
         low = getattr(module, "V_reset", 0.0 * u.get_unit(module.V_th))
         states["V"] = low + (module.V_th - low) * rng.uniform(-0.5, 2.0, shape)
+    for name, (low, high) in module.ranges().items():
+        states[name] = low + (high - low) * rng.uniform(0.0, 1.0, shape)
     first = u.get_unit(next(iter(states.values())))
     if isinstance(module, Neuron):
         unit = u.get_unit(getattr(module, "no_input", inspect.signature(module.update).parameters["x"].default))
         for slope in (False, True) if getattr(module, "takes_conductance", True) else (False,):
             point = {**states, "current": draw(-1.0, 4.0, unit), "delta": draw(-0.2, 0.5, first)}
             if slope:
-                point["slope"] = draw(-2.0, -0.1, unit / first)
+                point["slope"] = draw(-2.0, -0.1, unit / u.get_unit(states["V"]) if "V" in states else unit / first)
             yield point, lambda p: module.transition(**_named(p)), lambda p: module.jacobian(**_named(p))
         yield dict(states), lambda p: {"z": module.get_spike(**p)}, lambda p: module.spike_jacobian(**p)
         return

@@ -41,6 +41,13 @@ class Dynamics(brainstate.nn.Dynamics):
         """Initial value of every state, with unit, shape ``([batch,] *varshape)``."""
         raise NotImplementedError(f"{type(self).__name__} must define `initial(batch_size)`: its states by name.")
 
+    def ranges(self) -> dict[str, tuple[Any, Any]]:
+        """Where states live, ``name -> (low, high)``, if `etrax.check_jacobian` is to look elsewhere than it does.
+
+        By default it draws V around reset potential and threshold and the other states between 0 and 2.
+        """
+        return {}
+
     def transition(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Old states and drives by name, new states out; pure and element-wise."""
         raise NotImplementedError(f"{type(self).__name__} must define `transition(...)`.")
@@ -84,7 +91,12 @@ class Dynamics(brainstate.nn.Dynamics):
 
     def _start(self, batch_size: int | None) -> dict[str, Any]:
         """The initial values in a definite dtype: a weakly typed state would change its type at the first step."""
-        return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), self.initial(batch_size))
+
+        def definite(leaf):
+            return jnp.asarray(leaf, jnp.result_type(leaf))
+
+        # one by one: mapped as a whole, the dict would come back in the order of the alphabet
+        return {name: jax.tree.map(definite, value) for name, value in self.initial(batch_size).items()}
 
     def check_states(self) -> None:
         """Raise a RuntimeError unless the states exist."""

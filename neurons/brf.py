@@ -1,0 +1,162 @@
+r"""Balanced resonate-and-fire neuron.
+
+    \dot V = b V - \omega W + R I(V) / \tau,    \dot W = \omega V + b W,    b = p(\omega) - b_0 - q / \tau
+
+    q \leftarrow \gamma q + z,    z = H((V - V_{th} - \beta q) / V_{th})
+
+    p(\omega) = (\sqrt{1 - (dt\,\omega)^2} - 1) / dt
+
+in forward-Euler steps. :math:`V + i W` is the complex potential of the paper, and :math:`p(\omega)` its
+divergence boundary: at b = p a step of forward Euler neither damps nor amplifies, so
+:math:`b_0 > 0` keeps the neuron stable. A spike resets nothing but raises q, which damps the
+oscillation and lifts the threshold while it decays. Higuchi et al. 2024, arXiv 2402.14603, section 3
+(dynamics, divergence boundary, refractory period, smooth reset). As everywhere here, what the
+spike of a step does is carried out at the start of the next one: the state q is
+the one that the paper's spike of this step is compared with. The paper has no units:
+:math:`\tau = 1 s`, :math:`V_{th} = \beta = 1`, :math:`R = 1`, :math:`dt = 0.01 s`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import brainstate
+import braintools
+import brainunit as u
+import jax
+
+from etrax.constant import Constant
+from etrax.module import Neuron
+
+__all__ = ["BRF"]
+
+
+class BRF(Neuron):
+    """Balanced resonate-and-fire neuron with states ``V``, ``W`` (mV) and ``q`` (no unit).
+
+    Parameters
+    ----------
+    in_size : int or tuple of int
+        Shape of the population.
+    R, tau : Quantity
+        The input current gives ``R I / tau``, scalar or one value per neuron (as all below); q damps with the rate
+        ``q / tau``.
+    omega : Quantity
+        Angular frequency, at most ``1 / dt``.
+    b_offset : Quantity
+        Damping beyond the divergence boundary.
+    gamma : float
+        What is left of q after one step.
+    V_th, beta : Quantity
+        Threshold at rest, and its rise with q.
+    V_initializer, W_initializer, q_initializer : callable
+        Initial potential (real and imaginary part) and refractory variable.
+    spk_fun, name
+        See :class:`etrax.Neuron`.
+    detach_reset : bool
+        Whether the surrogate derivative is kept out of q.
+    """
+
+    R = Constant(u.ohm)
+    tau = Constant(u.ms)
+    omega = Constant(u.ms**-1)
+    b_offset = Constant(u.ms**-1)
+    gamma = Constant(u.UNITLESS)
+    V_th = Constant(u.mV)
+    beta = Constant(u.mV)
+
+    def __init__(
+        self,
+        in_size,
+        R=1.0 * u.ohm,
+        tau=1.0 * u.second,
+        omega=10.0 / u.second,
+        b_offset=1.0 / u.second,
+        gamma=0.9,
+        V_th=1.0 * u.mV,
+        beta=1.0 * u.mV,
+        V_initializer: Callable = braintools.init.Constant(0.0 * u.mV),
+        W_initializer: Callable = braintools.init.Constant(0.0 * u.mV),
+        q_initializer: Callable = braintools.init.Constant(0.0),
+        spk_fun: Callable = braintools.surrogate.ReluGrad(),
+        name: str | None = None,
+        *,
+        detach_reset: bool = False,
+    ):
+        super().__init__(in_size, spk_fun, "soft", name, detach_reset=detach_reset)
+        self.R = R
+        self.tau = tau
+        self.omega = omega
+        self.b_offset = b_offset
+        self.gamma = gamma
+        self.V_th = V_th
+        self.beta = beta
+        self.V_initializer = V_initializer
+        self.W_initializer = W_initializer
+        self.q_initializer = q_initializer
+
+    def initial(self, batch_size: int | None = None) -> dict:
+        """See `Dynamics.initial`."""
+        return {
+            "V": braintools.init.param(self.V_initializer, self.varshape, batch_size),
+            "W": braintools.init.param(self.W_initializer, self.varshape, batch_size),
+            "q": braintools.init.param(self.q_initializer, self.varshape, batch_size),
+        }
+
+    def ranges(self) -> dict:
+        """See `Dynamics.ranges`."""
+        wide = (-2.0 * self.V_th, 3.0 * self.V_th)
+        return {"V": wide, "W": wide}
+
+    def get_spike(self, V=None, q=None, **others):
+        """Spikes at the given (else the current) states, shape ``([batch,] *varshape)``."""
+        return self.spk_fun(self._distance(self.V.value if V is None else V, self.q.value if q is None else q))
+
+    def spike_jacobian(self, V, q, **others) -> dict:
+        """See `Neuron.spike_jacobian`."""
+        slope = self.surrogate(self._distance(V, q)) / self.V_th
+        return {("z", "V"): slope, ("z", "q"): u.maybe_decimal(-self.beta * slope)}
+
+    def transition(self, V, W, q, *, current, delta) -> dict:
+        """What the spike of the last step does to q, then one forward-Euler step of the oscillation."""
+        dt = brainstate.environ.get_dt()
+        q = self._refractory(V, q)
+        b = self._damping(q)
+        drive = self.R * current(V) / self.tau
+        return {
+            "V": V + dt * (b * V - self.omega * W + drive) + delta,
+            "W": W + dt * (self.omega * V + b * W),
+            "q": q,
+        }
+
+    def jacobian(self, V, W, q, *, current, delta) -> dict:
+        """Closed form of the diagonal: the spike acts through q on the damping."""
+        dt = brainstate.environ.get_dt()
+        z = {} if self.detach_reset else self.spike_jacobian(V, q)
+        stay = 1.0 + u.maybe_decimal(dt * self._damping(self._refractory(V, q)))
+        turn = u.maybe_decimal(dt * self.omega)
+        gain = dt * self.R / self.tau
+        row = {"q": self.gamma + z.get(("z", "q"), 0.0), "V": z.get(("z", "V"))}
+        damp = {name: (-dt / self.tau) * value for name, value in row.items() if value is not None}
+        entries = {("q", name): value for name, value in row.items() if value is not None}
+        entries |= {("V", name): V * value for name, value in damp.items()}
+        entries |= {("W", name): W * value for name, value in damp.items()}
+        entries["V", "V"] = stay + u.maybe_decimal(entries.get(("V", "V"), 0.0))
+        entries["W", "V"] = turn + u.maybe_decimal(entries.get(("W", "V"), 0.0))
+        entries |= {("V", "W"): -turn, ("W", "W"): stay, ("V", "current"): gain, ("V", "delta"): 1.0}
+        if current.slope is not None:
+            entries["V", "V"] = entries["V", "V"] + u.maybe_decimal(gain * current.slope)
+            entries["V", "slope"] = gain * V
+        return entries
+
+    def _distance(self, V, q):
+        return (V - self.V_th - self.beta * q) / self.V_th
+
+    def _refractory(self, V, q):
+        spike = self.get_spike(V, q)
+        return self.gamma * q + (jax.lax.stop_gradient(spike) if self.detach_reset else spike)
+
+    def _damping(self, q):
+        dt = brainstate.environ.get_dt()
+        boundary = (u.math.sqrt(1.0 - (dt * self.omega) ** 2) - 1.0) / dt
+        return boundary - self.b_offset - q / self.tau

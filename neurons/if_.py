@@ -1,0 +1,84 @@
+r"""Integrate-and-fire neuron that leaks to zero.
+
+    \tau \dot V = -V + R I(V),        z = H((V - V_{th}) / V_{th})
+
+The `etrax.neurons.LIF` with resting and reset potential at zero, under the arguments and with
+the values of ``brainpy.state.IF`` (which also has the leak). Gerstner et al. 2014, Neuronal
+Dynamics, section 1.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import brainstate
+import braintools
+import brainunit as u
+
+from etrax.constant import Constant
+
+from .integration import leaky_jacobian
+from .threshold import FixedThreshold
+
+__all__ = ["IF"]
+
+
+class IF(FixedThreshold):
+    """Integrate-and-fire neuron with state ``V`` (mV).
+
+    Parameters
+    ----------
+    in_size : int or tuple of int
+        Shape of the population.
+    R : Quantity
+        Membrane resistance, scalar or one value per neuron (as all below).
+    tau : Quantity
+        Membrane time constant.
+    V_th : Quantity
+        Threshold.
+    V_initializer : callable
+        Initial potential.
+    spk_fun, spk_reset, detach_reset, name
+        See :class:`etrax.Neuron`.
+    """
+
+    R = Constant(u.ohm)
+    tau = Constant(u.ms)
+    V_th = Constant(u.mV)
+    V_reset = 0.0 * u.mV
+
+    def __init__(
+        self,
+        in_size,
+        R=1.0 * u.ohm,
+        tau=5.0 * u.ms,
+        V_th=1.0 * u.mV,
+        V_initializer: Callable = braintools.init.Constant(0.0 * u.mV),
+        spk_fun: Callable = braintools.surrogate.ReluGrad(),
+        spk_reset: str = "soft",
+        name: str | None = None,
+        *,
+        detach_reset: bool = False,
+    ):
+        super().__init__(in_size, spk_fun, spk_reset, name, detach_reset=detach_reset)
+        self.R = R
+        self.tau = tau
+        self.V_th = V_th
+        self.V_initializer = V_initializer
+
+    def initial(self, batch_size: int | None = None) -> dict:
+        """See `Dynamics.initial`."""
+        return {"V": braintools.init.param(self.V_initializer, self.varshape, batch_size)}
+
+    def transition(self, V, *, current, delta) -> dict:
+        """One exponential-Euler step of the equation above."""
+        V = self.reset(V, self.get_spike(V))
+        V = brainstate.nn.exp_euler_step(lambda v: (-v + self.R * current(v)) / self.tau, V)
+        return {"V": V + delta}
+
+    def jacobian(self, V, *, current, delta) -> dict:
+        """Closed form of the diagonal."""
+        after = self.reset(V, self.get_spike(V)) if current.slope is not None else None
+        d = leaky_jacobian(after, current, R=self.R, tau=self.tau, V_rest=self.V_reset)
+        d["V"] = d["V"] * self.kept(V, self.spike_jacobian(V)["z", "V"])
+        return {**{("V", source): value for source, value in d.items()}, ("V", "delta"): 1.0}
