@@ -32,8 +32,19 @@ CARRIES = ("dense", "window", "rank1", "none")
 Trace = dict[str, Any]
 
 
-class Carry(Layer):
-    """What is kept of the trace of one connection."""
+class Carry:
+    """What is kept of the trace of one source: of the parameters of a connection, or of a trained constant.
+
+    Attributes
+    ----------
+    kinds : dict
+        ``state -> kind`` of the trace.
+    indices : list of int
+        Numbers of the parameters.
+    """
+
+    kinds: dict[str, Kind]
+    indices: list[int]
 
     def zeros(self) -> Trace:
         """The trace at the start of time."""
@@ -60,12 +71,12 @@ class Carry(Layer):
         return eps
 
     def carried(self, values, eps: Trace, back):
-        """Gradient of the layer's parameters from the trace: ``sum back . eps``.
+        """Gradient of the parameters from the trace: ``sum back . eps``.
 
         Parameters
         ----------
         values : dict
-            Values of the states that the layer reads.
+            Values of the states that the source reads.
         eps : dict
             The trace.
         back : dict
@@ -86,7 +97,7 @@ class Carry(Layer):
         return 0
 
 
-class Dense(Carry):
+class Dense(Layer, Carry):
     """The whole trace: ``{state: {"x": array, "one": array}}``, ``x`` for the weights and ``one`` for a bias.
 
     Where ``M_t f_t`` is the same for all neurons (kind *uniform*), ``x`` is the filtered input itself, of
@@ -181,7 +192,7 @@ class Dense(Carry):
         return ", ".join(f"{s} {'input only' if k is Kind.UNIFORM else 'dense'}" for s, k in self.kinds.items())
 
 
-class Window(Carry):
+class Window(Layer, Carry):
     """The factors of the last ``M`` steps: inputs ``x_s`` and ``M_s f_s``, propagated to the present.
 
     Serves every layer with a VJP, since no trace of its parameters is formed.
@@ -274,7 +285,7 @@ class Nothing(Window):
         return "none"
 
 
-class RankOne(Carry):
+class RankOne(Layer, Carry):
     r"""The trace as one outer product of low-passed factors, ES-D-RTRL.
 
     .. math::
