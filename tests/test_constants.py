@@ -1,7 +1,6 @@
 """Constants of neurons and synapses that learn: through the trace, equal to backpropagation where D-RTRL is exact."""
 
 import brainstate
-import braintools
 import brainunit as u
 import jax
 import jax.numpy as jnp
