@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from .carry import Carry, RankOne
 from .graph import Graph
 from .jacobian import Kind, marked, matmul, transpose_apply
+from .layer import Layer
 from .pure import Pure, like
 from .recorder import Recorder, recording
 
@@ -202,7 +203,7 @@ class Engine:
         start = {i: values[i] for i in self.written}
 
         K = mask.shape[0]
-        layers = {c.name: self.traces[c.name] for c in self.graph.connections.values()}
+        layers = {name: trace for name, trace in self.traces.items() if isinstance(trace, Layer)}
 
         ahead = self._send_ahead(values, slices)
         known = {name: y for name, (_, y) in ahead.items()}

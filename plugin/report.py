@@ -67,15 +67,15 @@ class Report:
             lines += _table(rows)
         rows = [("parameter", "shape", "trained by", "trace")]
         covered = set()
-        for source in graph.sources:
-            layout = self._layouts[source.name]
-            for path, state in source.params.items():
+        for traced in graph.sources:
+            layout = self._layouts[traced.name]
+            for path, state in traced.params.items():
                 covered.add(id(state))
                 rows.append(
                     (
                         _dotted(path),
                         _shape(state),
-                        f"trace through {source.name}",
+                        f"trace through {traced.name}",
                         f"{layout}; {_bytes(layout.nbytes())}",
                     )
                 )
