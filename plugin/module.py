@@ -206,7 +206,8 @@ class Neuron(Dynamics):
         Name of the module.
     """
 
-    graph_invisible_attrs: tuple[str, ...] = ("receivers", "filters", "_before_updates")  # reached through their projections
+    # reached through their projections
+    graph_invisible_attrs: tuple[str, ...] = ("receivers", "filters", "_before_updates")
 
     def __init__(
         self,
