@@ -367,8 +367,9 @@ def compile(
         If the algorithm is unknown, ``dt`` is not set, or the input does not fit the model.
     """
     from .baselines import BPTT
+    from .rtrl import RTRL
 
-    known: dict[str, Any] = {"d_rtrl": D_RTRL, "no_trace": NoTrace, "bptt": BPTT}
+    known: dict[str, Any] = {"d_rtrl": D_RTRL, "no_trace": NoTrace, "bptt": BPTT, "rtrl": RTRL}
     chosen: Any = algorithm
     if isinstance(algorithm, str):
         chosen = known.get(algorithm.lower())
