@@ -52,11 +52,17 @@ class Recorder:
         ``id(state) -> array`` added to the mantissa of that new state.
     send : callable, optional
         ``(projection, x) -> y``, replaces the evaluation of the projection's layer.
+    cut : bool
+        Whether derivatives end where the output of a projection enters its neurons.
+    closed : set of int
+        ``id`` of modules whose trained constants are held even after their step.
     """
 
     jacobian: bool = False
     zeros: dict[int, jax.Array] = field(default_factory=dict)
     send: Any = None
+    cut: bool = False
+    closed: set[int] = field(default_factory=set)
     calls: int = 0
     x: dict[int, Any] = field(default_factory=dict)
     y: dict[int, Any] = field(default_factory=dict)
@@ -85,17 +91,18 @@ class Recorder:
         if self.jacobian:
             self.entries[id(module)] = module.entries(**old, **drives)
         self.new[id(module)] = new
-        return {name: self._shifted(module.hidden[name], value) for name, value in new.items()}
+        return {name: self.shifted(module.hidden[name], value) for name, value in new.items()}
 
     def holds(self, module) -> bool:
         """Whether the trained constants of a module are held: inside its step they act through the trace."""
-        return self.send is not None and id(module) not in self.new
+        return self.send is not None and (id(module) not in self.new or id(module) in self.closed)
 
     def inside(self, module):
         """The module as the rest of its population reads it: its trained constants act through the trace."""
         return module if self.send is None else module.held()
 
-    def _shifted(self, state, value):
+    def shifted(self, state, value):
+        """The new value of a state with its zero added."""
         zero = self.zeros.get(id(state))
         if zero is None:
             return value
@@ -106,7 +113,7 @@ class Recorder:
         self.x[id(module)] = jax.lax.stop_gradient(x)
         y = module.comm(x) if self.send is None else self.send(module, x)
         self.y[id(module)] = y
-        return y
+        return jax.lax.stop_gradient(y) if self.cut else y
 
     def emission(self, neuron, x):
         """The spikes of ``neuron`` in this step without the zeros, for a filter inside its population."""
