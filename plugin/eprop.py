@@ -208,14 +208,15 @@ class _Readers:
     states : set of str
         States that reach some output.
     parameters : set of int
-        Numbers of the parameters that reach some output.
+        Numbers of the parameters without a trace that reach some output.
     before_projections : list of str
-        Parameters that act on what enters a projection.
+        Those that act on what enters a projection.
     """
 
     def __init__(self, graph: Graph, model, args: tuple):
         names = {id(state): ".".join(map(str, path)) for path, state in graph.params.items()}
-        numbers = {graph.states.index(state): names[id(state)] for state in graph.params.values()}
+        free = [state for state in graph.params.values() if id(state) not in graph.covered]  # outside the trace
+        numbers = {graph.states.index(state): names[id(state)] for state in free}
 
         def held(projection, x):
             y = graph.connections[id(projection)].y

@@ -52,6 +52,8 @@ class Recorder:
         ``id(state) -> array`` added to the mantissa of that new state.
     send : callable, optional
         ``(projection, x) -> y``, replaces the evaluation of the projection's layer.
+    parts : frozenset of int
+        ``id`` of the modules whose trained constants act through the trace.
     cut : bool
         Whether derivatives end where the output of a projection enters its neurons.
     closed : set of int
@@ -61,6 +63,7 @@ class Recorder:
     jacobian: bool = False
     zeros: dict[int, jax.Array] = field(default_factory=dict)
     send: Any = None
+    parts: frozenset[int] = frozenset()
     cut: bool = False
     closed: set[int] = field(default_factory=set)
     calls: int = 0
@@ -95,11 +98,11 @@ class Recorder:
 
     def holds(self, module) -> bool:
         """Whether the trained constants of a module are held: inside its step they act through the trace."""
-        return self.send is not None and (id(module) not in self.new or id(module) in self.closed)
+        return id(module) in self.parts and (id(module) not in self.new or id(module) in self.closed)
 
     def inside(self, module):
         """The module as the rest of its population reads it: its trained constants act through the trace."""
-        return module if self.send is None else module.held()
+        return module.held() if id(module) in self.parts else module
 
     def shifted(self, state, value):
         """The new value of a state with its zero added."""
