@@ -246,6 +246,28 @@ def test_several_outputs_with_units():
     close(*(networks.mantissas(g) for g in reversed(grads)), rtol=1e-12)
 
 
+@pytest.mark.parametrize("feedback", ["symmetric", "random"])
+def test_trained_constants_learn_by_the_feedback(feedback):
+    """Given the weights of the readout as feedback, constants of the spike and of the dynamics learn as by D-RTRL."""
+    case = networks.case("recurrent alif")
+    n = case.net.populations[0].n
+    constants = {"V_th": jnp.full(n, 1.0), "tau": jnp.full(n, 10.0)}
+    params = case.params | {"pop0": case.params["pop0"] | {"neuron": constants}}
+    grads = []
+    for algorithm, options in ((etrax.D_RTRL, {}), (etrax.EProp, {"feedback": feedback})):
+        net = networks.Built(LIB, case.net, params)
+        learner = etrax.compile(net, algorithm, case.xs[0], batch_size=B, **options)
+        for state in getattr(learner, "feedback_weights", {}).values():
+            state.value = {"output": net.readout.weight.value["weight"]}
+
+        def step(x, y, learner=learner):
+            return networks.loss(learner(x), y)
+
+        grads.append(networks.mantissas(learner.etrace_grad(case.xs, case.ys, step_fn=step, chunk_size=7)))
+    assert {path[1] for path in grads[0] if path[0] == "neu0"} == {"V_th", "tau"}
+    close(*reversed(grads), rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
