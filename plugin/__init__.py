@@ -14,6 +14,7 @@ from . import neurons, synapses
 from .adapter import adapt
 from .baselines import BPTT
 from .check import JacobianCheck, check_jacobian
+from .eprop import EProp
 from .learner import D_RTRL, EligibilityTrace, NoTrace, compile
 from .module import Current, Dynamics, Filter, Neuron, Synapse, SynOut
 from .rtrl import RTRL
@@ -24,6 +25,7 @@ __all__ = [
     "RTRL",
     "Current",
     "Dynamics",
+    "EProp",
     "EligibilityTrace",
     "Filter",
     "JacobianCheck",
