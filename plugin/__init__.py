@@ -15,13 +15,16 @@ from .adapter import adapt
 from .baselines import BPTT
 from .check import JacobianCheck, check_jacobian
 from .learner import D_RTRL, EligibilityTrace, NoTrace, compile
+from .metrics import BenchmarkFigures, benchmark_figures
 from .module import Current, Dynamics, Filter, Neuron, Synapse, SynOut
+from .neurobench import neurobench_model
 from .rtrl import RTRL
 
 __all__ = [
     "BPTT",
     "D_RTRL",
     "RTRL",
+    "BenchmarkFigures",
     "Current",
     "Dynamics",
     "EligibilityTrace",
@@ -32,8 +35,10 @@ __all__ = [
     "SynOut",
     "Synapse",
     "adapt",
+    "benchmark_figures",
     "check_jacobian",
     "compile",
+    "neurobench_model",
     "neurons",
     "synapses",
 ]
