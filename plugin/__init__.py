@@ -14,6 +14,7 @@ from . import neurons, synapses
 from .adapter import adapt
 from .baselines import BPTT
 from .check import JacobianCheck, check_jacobian
+from .gradient_report import GradientReport, gradient_report
 from .learner import D_RTRL, EligibilityTrace, NoTrace, compile
 from .metrics import BenchmarkFigures, benchmark_figures
 from .module import Current, Dynamics, Filter, Neuron, Synapse, SynOut
@@ -29,6 +30,7 @@ __all__ = [
     "Dynamics",
     "EligibilityTrace",
     "Filter",
+    "GradientReport",
     "JacobianCheck",
     "Neuron",
     "NoTrace",
@@ -38,6 +40,7 @@ __all__ = [
     "benchmark_figures",
     "check_jacobian",
     "compile",
+    "gradient_report",
     "neurobench_model",
     "neurons",
     "synapses",
