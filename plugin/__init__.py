@@ -19,6 +19,8 @@ from .learner import D_RTRL, EligibilityTrace, NoTrace, compile
 from .metrics import BenchmarkFigures, benchmark_figures
 from .module import Current, Dynamics, Filter, Neuron, Synapse, SynOut
 from .neurobench import neurobench_model
+from .nir import to_nir
+from .nir_import import from_nir
 from .rtrl import RTRL
 
 __all__ = [
@@ -40,8 +42,10 @@ __all__ = [
     "benchmark_figures",
     "check_jacobian",
     "compile",
+    "from_nir",
     "gradient_report",
     "neurobench_model",
     "neurons",
     "synapses",
+    "to_nir",
 ]
