@@ -79,7 +79,9 @@ class GradientReport:
 
     def __str__(self) -> str:
         early, late = self.cosine_over_time[0], self.cosine_over_time[-1]
-        rows = [("parameter", "cosine", "norm ratio", "first window", "last window", "norm of BPTT")]
+        rows: list[tuple[str, ...]] = [
+            ("parameter", "cosine", "norm ratio", "first window", "last window", "norm of BPTT")
+        ]
         for i, name in enumerate(self.parameters):
             numbers = (self.cosine[i], self.norm_ratio[i], early[i], late[i])
             rows.append((name, *(f"{number:.3f}" for number in numbers), _text(self.norms[name])))

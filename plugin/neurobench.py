@@ -62,7 +62,8 @@ class _Mirror:
 
     @staticmethod
     def of(extra: SimpleNamespace, model: brainstate.nn.Module) -> Any:
-        torch = extra.torch
+        torch: Any = extra.torch
+        base: Any = torch.nn.Module
         probe = Probe(model)
         if probe.uncounted:
             raise ValueError(
@@ -70,13 +71,13 @@ class _Mirror:
                 "`brainstate.nn.Linear`, `brainstate.nn.Conv2d` or `etrax.neurons.LeakyReadout`."
             )
 
-        class Neurons(torch.nn.Module):
+        class Neurons(base):
             """What a population emits, as it is."""
 
             def forward(self, x):
                 return x
 
-        class Net(torch.nn.Module):
+        class Net(base):
             """Layers and populations of the network under the names of their paths."""
 
             def __init__(self):

@@ -436,8 +436,8 @@ class _Export:
         if np.any(wait):
             delayed = []
             for end in ends:
-                shape = (source.size,) if flat else self._shape(source.shape)
-                delayed.append(self._add(f"{end}_delay", self.nir.Delay(delay=wait.reshape(shape))))
+                wait = wait.reshape(source.size if flat else self._shape(source.shape))
+                delayed.append(self._add(f"{end}_delay", self.nir.Delay(delay=wait)))
                 self.edges.append((end, delayed[-1]))
             return delayed
         return ends

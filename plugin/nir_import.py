@@ -173,7 +173,7 @@ class NIRNetwork(brainstate.nn.Module):
     def _in_order(self) -> list[str]:
         """Populations in the order of a step: as etrax noted it, or such that only edges that close a cycle go back."""
         neurons = self._of(*_NEURONS)
-        noted = {name: dict(self._nodes[name].metadata).get("order") for name in neurons}
+        noted: dict[str, Any] = {name: dict(self._nodes[name].metadata).get("order") for name in neurons}
         sources = {name: self._sources(name) for name in (*neurons, *self._outputs)}
         if all(order is not None for order in noted.values()):
             return sorted(neurons, key=lambda name: int(noted[name]))
@@ -245,18 +245,19 @@ class NIRNetwork(brainstate.nn.Module):
     def _layer(self, name: str, factor: float, unit: u.Unit) -> Any:
         node = self._nodes[name]
         if self._kinds[name] == "Conv2d":
-            size = node.input_type["input"] if node.input_type["input"] is not None else (None,)
+            size: Any = node.input_type["input"] if node.input_type["input"] is not None else (None,)
             if any(n is None for n in size):
                 raise ValueError(f"the convolution `{name}` has no `input_shape`, which etrax needs: give it.")
-            channels = np.shape(node.weight)[1] * int(node.groups)
+            kernel = np.asarray(node.weight)
+            channels = kernel.shape[1] * int(node.groups)
             padding = node.padding if isinstance(node.padding, str) else _pair(node.padding)
             bias = (
                 None if node.bias is None or not np.any(node.bias) else np.asarray(node.bias).reshape(1, 1, -1) * factor
             )
             return brainstate.nn.Conv2d(
                 (int(size[1]), int(size[2]), channels),
-                np.shape(node.weight)[0],
-                tuple(np.shape(node.weight)[2:]),
+                kernel.shape[0],
+                kernel.shape[2:],
                 stride=_pair(node.stride),
                 padding=padding.upper() if isinstance(padding, str) else padding,
                 rhs_dilation=_pair(node.dilation),
@@ -357,7 +358,7 @@ def _without(port: str, edges: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return [(a, b) for a, b in edges if port not in (a, b)] + [(a, b) for a in before for b in after]
 
 
-def _last(shape: tuple[int, ...]) -> tuple[int, ...]:
+def _last(shape: Any) -> tuple[int, ...]:
     """A shape of NIR with the channels of an image last."""
     return (shape[1], shape[2], shape[0]) if len(shape) == 3 else tuple(shape)
 
