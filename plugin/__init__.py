@@ -15,27 +15,39 @@ from .adapter import adapt
 from .baselines import BPTT
 from .check import JacobianCheck, check_jacobian
 from .eprop import EProp
+from .gradient_report import GradientReport, gradient_report
 from .learner import D_RTRL, EligibilityTrace, NoTrace, compile
+from .metrics import BenchmarkFigures, benchmark_figures
 from .module import Current, Dynamics, Filter, Neuron, Synapse, SynOut
+from .neurobench import neurobench_model
+from .nir import to_nir
+from .nir_import import from_nir
 from .rtrl import RTRL
 
 __all__ = [
     "BPTT",
     "D_RTRL",
     "RTRL",
+    "BenchmarkFigures",
     "Current",
     "Dynamics",
     "EProp",
     "EligibilityTrace",
     "Filter",
+    "GradientReport",
     "JacobianCheck",
     "Neuron",
     "NoTrace",
     "SynOut",
     "Synapse",
     "adapt",
+    "benchmark_figures",
     "check_jacobian",
     "compile",
+    "from_nir",
+    "gradient_report",
+    "neurobench_model",
     "neurons",
     "synapses",
+    "to_nir",
 ]
