@@ -16,6 +16,7 @@ from .baselines import BPTT
 from .check import JacobianCheck, check_jacobian
 from .learner import D_RTRL, EligibilityTrace, NoTrace, compile
 from .module import Current, Dynamics, Filter, Neuron, Synapse, SynOut
+from .pattern import Pattern, register_pattern
 from .rtrl import RTRL
 
 __all__ = [
@@ -29,11 +30,13 @@ __all__ = [
     "JacobianCheck",
     "Neuron",
     "NoTrace",
+    "Pattern",
     "SynOut",
     "Synapse",
     "adapt",
     "check_jacobian",
     "compile",
     "neurons",
+    "register_pattern",
     "synapses",
 ]

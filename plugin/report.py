@@ -34,7 +34,7 @@ class Report:
 
     @staticmethod
     def _flops(layout: Carry) -> int:
-        product = 2 * layout.rows * layout.in_size * layout.out_size
+        product = 2 * layout.rows * layout.synapses
         return product * (2 + layout.products())
 
     def __str__(self) -> str:
