@@ -244,7 +244,7 @@ class Layer:
         """Gradient of the parameters, given that of the weights ``G`` (W) and of the bias ``b`` (N,)."""
         if self.pattern is not None:
             pullback, shapes = self._pullback(values)
-            return pullback(self._cotangent(shapes, G * self.connection.scale, b * self.connection.scale))
+            return pullback(self._spread_over(shapes, G * self.connection.scale, b * self.connection.scale))
         # An affine layer is known by its response to unit inputs and to none.
         B = self.population.rows
         steps = -(-self.in_size // B)
@@ -263,7 +263,7 @@ class Layer:
         shapes, pullback = jax.vjp(read, {i: values[i] for i in self.indices})
         return (lambda ct: pullback(ct)[0]), shapes
 
-    def _cotangent(self, shapes, G, b):
+    def _spread_over(self, shapes, G, b):
         weights, bias = shapes
 
         def fill(leaf, value):
@@ -285,7 +285,7 @@ class Layer:
             return {k: v.reshape(*rows, *v.shape[1:]) for k, v in item.items()}
         pullback, shapes = self._pullback(self.graph.states.read({*self._used, *self.indices}))
         one = item.get("one", jnp.zeros((self.rows, self.out_size), self.dtype))
-        take = jax.vmap(lambda G, b: pullback(self._cotangent(shapes, G, b))[self.graph.states.index(state)])
+        take = jax.vmap(lambda G, b: pullback(self._spread_over(shapes, G, b))[self.graph.states.index(state)])
         if self.shared:
             each = jnp.eye(self.out_size, dtype=self.dtype)
             trace = jax.vmap(lambda n: take(item["x"] * n, one * n), out_axes=1)(each)
