@@ -22,6 +22,7 @@ from .module import Current, Dynamics, Filter, Neuron, Synapse, SynOut
 from .neurobench import neurobench_model
 from .nir import to_nir
 from .nir_import import from_nir
+from .pattern import Pattern, register_pattern
 from .rtrl import RTRL
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "JacobianCheck",
     "Neuron",
     "NoTrace",
+    "Pattern",
     "SynOut",
     "Synapse",
     "adapt",
@@ -48,6 +50,7 @@ __all__ = [
     "gradient_report",
     "neurobench_model",
     "neurons",
+    "register_pattern",
     "synapses",
     "to_nir",
 ]
