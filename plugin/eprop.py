@@ -114,7 +114,7 @@ class EProp(D_RTRL):
     @property
     def param_states(self) -> dict[Path, brainstate.ParamState]:
         """The trainable parameters by path: those of the model, and feedback that adapts."""
-        adaptive = {
+        adaptive: dict[Path, brainstate.ParamState] = {
             ("feedback_weights", name): state
             for name, state in self.feedback_weights.items()
             if isinstance(state, brainstate.ParamState)
@@ -247,7 +247,9 @@ class _Readers:
 
         def probe(key, zeros, own):
             out, entered = pure({**values, **own}, zeros, *args)[1]
-            leaves = [(name, leaf) for name, leaf in _flatten(out)[0].items() if name in self.outputs]
+            leaves: list[tuple[Any, Any]] = [
+                (name, leaf) for name, leaf in _flatten(out)[0].items() if name in self.outputs
+            ]
             leaves += [(None, leaf) for leaf in jax.tree.leaves(entered)]
             return [marked(jnp.asarray(u.get_mantissa(leaf)), (key, name), self._seen) for name, leaf in leaves]
 

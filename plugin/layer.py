@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import Any
 
 import brainstate
 import brainunit as u
@@ -17,7 +18,7 @@ import numpy as np
 
 from .graph import Connection, Graph
 from .jacobian import Kind, marked
-from .pattern import sampled, sampled_rows
+from .pattern import Pattern, sampled, sampled_rows
 from .pure import Pure
 
 __all__ = ["Layer", "per_row"]
@@ -66,18 +67,26 @@ class Layer:
         self.indices = [graph.states.index(s) for s in connection.params.values()]
         self.dtype = jnp.result_type(*jax.tree.leaves(y))
         self.pattern = connection.pattern
-        self.pre = self.post = None
+        self.pre: Any = None
+        self.post: Any = None
         self.lead, self.shared, self.bias = 1, False, True
         self.in_size, self.out_size = math.prod(in_shape), self.population.size
         if self.pattern is not None:
-            self._fit(in_shape)
+            self._fit(self.pattern, in_shape)
         self.rows = self.population.rows * self.lead
         self.synapses = self.in_size * self.out_size if self.pre is None else self.pre.size
 
-    def _fit(self, in_shape) -> None:
+    def _fit(self, pattern: Pattern, in_shape) -> None:
         """Take sizes from the pattern."""
-        name, pattern = self.connection.name, self.connection.pattern
-        self.weights = Pure(self._read, self.graph.states)
+        name = self.connection.name
+
+        def read():
+            weights, bias = pattern.read()
+            if bias is not None:
+                bias = u.Quantity(bias).to_decimal(u.get_unit(self.connection.y))
+            return weights, bias
+
+        self.weights = Pure(read, self.graph.states)
         self._used, _ = self.weights.trace()
         if not set(self.indices) <= set(self._used):
             raise ValueError(
@@ -105,13 +114,6 @@ class Layer:
                     f"`weights` of the pattern of `comm` of {name} has {size} entries for {self.pre.size} synapses: give one "
                     "per synapse, or one for all."
                 )
-
-    def _read(self):
-        """Weights, and a bias in the unit of the output."""
-        weights, bias = self.pattern.read()
-        if bias is not None:
-            bias = u.Quantity(bias).to_decimal(u.get_unit(self.connection.y))
-        return weights, bias
 
     # -- affine layers -------------------------------------------------------------------
 

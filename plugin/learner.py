@@ -120,7 +120,7 @@ class D_RTRL(SequenceDriver, brainstate.nn.Module):
         self.traces: dict[str, EligibilityTrace] = {}
         self._graph: Graph | None = None
 
-    graph_invisible_attrs = (
+    graph_invisible_attrs: tuple[str, ...] = (
         "_options",
         "_graph",
         "_layouts",

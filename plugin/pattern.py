@@ -179,16 +179,20 @@ sparse_product.defvjp(_sparse_product_fwd, _sparse_product_bwd)
 # -- the layers of brainstate ----------------------------------------------------------------
 
 
-def _entry(state: brainstate.State, name: str) -> Callable | None:
-    return (lambda: state.value[name]) if name in state.value else None
+def _weights(layer) -> Callable:
+    return lambda: layer.weight.value["weight"]
+
+
+def _bias(layer) -> Callable | None:
+    return (lambda: layer.weight.value["bias"]) if "bias" in layer.weight.value else None
 
 
 @register_pattern(brainstate.nn.Linear)
 def _linear(layer):
-    weights = _entry(layer.weight, "weight")
+    weights = _weights(layer)
     if layer.w_mask is not None:
-        return Pattern(lambda: weights() * layer.w_mask, bias=_entry(layer.weight, "bias"))
-    return Pattern(weights, bias=_entry(layer.weight, "bias"))
+        return Pattern(lambda: weights() * layer.w_mask, bias=_bias(layer))
+    return Pattern(weights, bias=_bias(layer))
 
 
 @register_pattern(brainstate.nn.SignedWLinear)
@@ -201,7 +205,7 @@ def _signed(layer):
 
 @register_pattern(brainstate.nn.AllToAll)
 def _all_to_all(layer):
-    weights, bias = _entry(layer.weight, "weight"), _entry(layer.weight, "bias")
+    weights, bias = _weights(layer), _bias(layer)
     if not layer.include_self and u.math.ndim(weights()) == 2:
         others = 1.0 - np.eye(*u.math.shape(weights()))
         return Pattern(lambda: weights() * others.astype(jnp.result_type(u.get_mantissa(weights()))), bias=bias)
@@ -216,7 +220,7 @@ def _event_linear(layer):
 @register_pattern(brainstate.nn.OneToOne)
 def _one_to_one(layer):
     each = np.arange(math.prod(layer.in_size))
-    return Pattern(_entry(layer.weight, "weight"), each, each, _entry(layer.weight, "bias"))
+    return Pattern(_weights(layer), each, each, _bias(layer))
 
 
 @register_pattern(brainstate.nn.SparseLinear)
@@ -231,7 +235,7 @@ def _sparse(layer):
         pre, post = matrix.indices, _expand(matrix.indptr)
     else:
         return None
-    return Pattern(_entry(layer.weight, "weight"), pre, post, _entry(layer.weight, "bias"), sparse_product=own)
+    return Pattern(_weights(layer), pre, post, _bias(layer), sparse_product=own)
 
 
 @register_pattern(brainstate.nn.FixedNumConn)

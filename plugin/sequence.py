@@ -27,11 +27,15 @@ class SequenceDriver:
     graph: Any
     vjp_method: str
     through_depth: bool
-    param_states: dict
     _layouts: dict[str, Any]
     _engines: OrderedDict
     _read_traces: Callable[[], dict]
     _write_traces: Callable[[dict], None]
+
+    @property
+    def param_states(self) -> dict:
+        """The parameters to differentiate by path."""
+        raise NotImplementedError
 
     def etrace_grad(
         self,
