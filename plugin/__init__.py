@@ -14,15 +14,19 @@ from . import neurons, synapses
 from .adapter import adapt
 from .baselines import BPTT
 from .check import JacobianCheck, check_jacobian
+from .constraints import Clamp, Dale
 from .learner import D_RTRL, EligibilityTrace, NoTrace, compile
 from .module import Current, Dynamics, Filter, Neuron, Synapse, SynOut
 from .rtrl import RTRL
+from .training import TrainOptions, TrainResult, train
 
 __all__ = [
     "BPTT",
     "D_RTRL",
     "RTRL",
+    "Clamp",
     "Current",
+    "Dale",
     "Dynamics",
     "EligibilityTrace",
     "Filter",
@@ -31,9 +35,12 @@ __all__ = [
     "NoTrace",
     "SynOut",
     "Synapse",
+    "TrainOptions",
+    "TrainResult",
     "adapt",
     "check_jacobian",
     "compile",
     "neurons",
     "synapses",
+    "train",
 ]

@@ -17,9 +17,10 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from .experiment import METHODS
 from .files import atomic
 from .network import TraceRecording, Trial
-from .training import METHODS, Evaluation
+from .training import Evaluation
 
 __all__ = ["plot_confusion", "plot_learning", "plot_rasters", "plot_states", "plot_trace", "save"]
 
