@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -50,7 +49,8 @@ def save(path: str | os.PathLike, content: dict[str, Any]) -> None:
     arrays: dict[str, np.ndarray] = {}
     text = json.dumps({"format": FORMAT, "content": _encode(content, "", arrays)})
     with atomic(path) as draft, open(draft, "wb") as file:
-        np.savez(file, content=np.frombuffer(text.encode(), np.uint8), **arrays)
+        everything: dict[str, Any] = {"content": np.frombuffer(text.encode(), np.uint8), **arrays}
+        np.savez(file, **everything)
 
 
 def load(path: str | os.PathLike) -> dict[str, Any]:
@@ -101,11 +101,10 @@ class Checkpoints:
     def save(self, number: int, content: dict[str, Any], *, best: bool = False) -> Path:
         """Write a checkpoint, as ``best.npz`` too if asked for, and drop the oldest ones."""
         path = self.folder / f"checkpoint-{number:09d}.npz"
+        if best:  # first: a process that is killed in between makes it again, while nothing would make it up later
+            save(self.folder / "best.npz", content)
         save(path, content)
         self.last = path
-        if best:
-            with atomic(self.folder / "best.npz") as draft:
-                shutil.copyfile(path, draft)
         for old in self.paths()[: -self.keep]:
             if old != path:
                 old.unlink(missing_ok=True)
@@ -231,12 +230,12 @@ def _encode(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
         return {str(k): _encode(v, f"{name}/{k}" if name else str(k), arrays) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_encode(v, f"{name}/{i}", arrays) for i, v in enumerate(value)]
+    if isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+        return {"#key": _encode(jax.random.key_data(value), name, arrays), "impl": str(jax.random.key_impl(value))}
     if isinstance(value, np.ndarray | np.generic | jax.Array):
-        if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
-            return {"#key": _encode(jax.random.key_data(value), name, arrays), "impl": str(jax.random.key_impl(value))}
         arrays[name] = np.asarray(value)
         kind = "jax" if isinstance(value, jax.Array) else "numpy"
-        weak = kind == "jax" and value.weak_type and value.ndim == 0
+        weak = isinstance(value, jax.Array) and value.weak_type and value.ndim == 0
         return {"#array": name, "dtype": str(value.dtype), "kind": kind, "weak": bool(weak)}
     raise TypeError(f"a checkpoint holds numbers, texts and arrays, got {type(value).__name__} at {name!r}.")
 

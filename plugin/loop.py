@@ -152,7 +152,7 @@ class Loop:
     def _train_on(self, batch: Any) -> None:
         options, at = self.options, self.at
         xs, ys, mask = fields(batch)
-        measured = {k: float(v) for k, v in self.update(jnp.asarray(xs), jnp.asarray(ys), self.windowed(mask)).items()}
+        measured = {k: float(v) for k, v in self.update(xs, jnp.asarray(ys), self.windowed(mask)).items()}
         at.batch, at.count = at.batch + 1, at.count + 1
         if not measured.pop("finite"):
             raise FloatingPointError(self._failure(measured))
@@ -168,7 +168,7 @@ class Loop:
             due = last
         else:
             due = at.count % options.validate_every == 0
-        if due and self.measure is not None:
+        if due:
             row.update(self.validate())
         self._write(row)
         self._show()
@@ -180,7 +180,7 @@ class Loop:
                 raise ValueError("`task` gives no batch: check that it has trials for a full one, and is not used up.")
             at.stopped = "data"
             return
-        if self.options.validate_every is None and self.measure is not None:
+        if self.options.validate_every is None:
             self._write(self.validate())
         at.seconds = time.perf_counter() - self._began
         at.history.append(at.row())
@@ -219,7 +219,9 @@ class Loop:
     # -- validation ----------------------------------------------------------------------
 
     def validate(self) -> dict[str, float]:
-        """Measure without learning; states, traces and random numbers are put back."""
+        """Measure without learning, if there is something to measure on; states and random numbers are put back."""
+        if self.measure is None:
+            return {}
         values, random = {name: state.value for name, state in self.states.items()}, pack_random()
         with brainstate.environ.context(fit=False):
             held_out = self.measure()

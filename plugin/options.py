@@ -135,13 +135,24 @@ class TrainOptions:
 
     def fixed(self) -> dict[str, str]:
         """The options that must stay as they are when a training is resumed, as text."""
-        return {f.name: str(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name not in FREE}
+        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in FREE}
+        given["constraints"] = {pattern: _title(function) for pattern, function in self.constraints.items()}
+        return {name: str(value) for name, value in given.items()}
 
 
 def check_seed(seed: Any) -> None:
     """A ValueError unless the seed is a whole number from 0 to 2**32 - 1."""
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
         raise ValueError(f"`seed` must be a whole number from 0 to 2**32 - 1, got {seed!r}.")
+
+
+def _title(function: Callable) -> str:
+    """A function as text that is the same in another process."""
+    return (
+        repr(function)
+        if dataclasses.is_dataclass(function)
+        else getattr(function, "__qualname__", type(function).__name__)
+    )
 
 
 def _check_window(window) -> None:

@@ -135,7 +135,7 @@ def train(
     loss = named_loss(loss)
     if resume and folder is None:
         raise ValueError("`resume` needs the `folder` that the training has written to.")
-    validation = _validation(task, validation, options)
+    trials: Any = _validation(task, validation, options)
     feed = Feed(task, options)
     store = None if folder is None else Checkpoints(folder, options.keep)
     saved = _saved(store, resume)
@@ -147,12 +147,16 @@ def train(
     optimizer.register_trainable_weights(params)
     identity = {"learner": type(learner).__name__, "optimizer": type(optimizer).__name__, "dt": str(dt)}
     forward = make_forward(learner.model, loss)
+
+    def measure() -> Evaluation:
+        return evaluate_with(forward, learner.model, trials(), loss, loop.windowed)
+
     progress = bar_of(feed.total(), disable=not progress) if (own := isinstance(progress, bool)) else progress
     loop = Loop(
         options=options,
         feed=feed,
         update=make_update(learner, options, loss, optimizer, params, project),
-        measure=validation and (lambda: evaluate_with(forward, learner.model, validation(), loss, loop.windowed)),
+        measure=None if trials is None else measure,
         optimizer=optimizer,
         states={**_kept(learner, options), **optimizer_states(optimizer)},
         params=_named(params),

@@ -99,7 +99,8 @@ def make_update(
         value = jnp.mean(weight * u.get_mantissa(loss.function(out, y)))
         return value + cost(), (value, out, _mean_spikes(model))
 
-    def segment(xs, ys, weights, chunk):
+    def segment(data, chunk):
+        xs, ys, weights = data
         grads, (losses, outputs, spikes) = learner.etrace_grad(
             xs, ys, weights, step_fn=step, weights=params, chunk_size=chunk, has_aux=True
         )
@@ -123,13 +124,13 @@ def make_update(
         data, parts = (xs, ys, weights), []
         if full == 1:
             head = jax.tree.map(lambda a: a[:period], data)
-            parts.append(jax.tree.map(lambda a: a[None], segment(*head, chunk)))
+            parts.append(jax.tree.map(lambda a: a[None], segment(head, chunk)))
         elif full:
             head = jax.tree.map(lambda a: a[: full * period].reshape(full, period, *a.shape[1:]), data)
-            parts.append(brainstate.transform.for_loop(lambda *at: segment(*at, chunk), *head))
+            parts.append(brainstate.transform.for_loop(lambda *at: segment(at, chunk), *head))
         if rest:
             tail = jax.tree.map(lambda a: a[full * period :], data)
-            parts.append(jax.tree.map(lambda a: a[None], segment(*tail, None if chunk is None else min(chunk, rest))))
+            parts.append(jax.tree.map(lambda a: a[None], segment(tail, None if chunk is None else min(chunk, rest))))
         losses, outputs, spikes = (
             jnp.concatenate([p[i].reshape(-1, *p[i].shape[2:]) for p in parts]) for i in range(3)
         )
@@ -250,12 +251,12 @@ def make_forward(model: brainstate.nn.Module, loss: Loss) -> Callable:
 def evaluate_with(
     forward: Callable, model: brainstate.nn.Module, batches: Iterable, loss: Loss, window: Callable | None = None
 ) -> Evaluation:
-    """Run a compiled forward pass over batches of trials."""
+    """Run a compiled forward pass over batches of trials, each mask within a window."""
     parts = []
     for batch in batches:
         xs, ys, mask = fields(batch)
-        xs, ys, n = jnp.asarray(xs), np.asarray(ys), np.shape(ys)[1]
-        mask = mask if window is None else mask * np.reshape(window(len(mask)), (-1, *[1] * (mask.ndim - 1)))
+        ys, n = np.asarray(ys), np.shape(ys)[1]
+        mask = mask if window is None else window(mask)
         size = _batch_size(model, n)
         for start in range(0, n, size):  # a smaller batch is filled up with its last trial, for one compiled shape
             index = np.minimum(np.arange(start, start + size), n - 1)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import brainstate
 import braintools
@@ -76,11 +77,13 @@ def test_a_window_is_a_mask():
     xs, ys = next(trained.validation())
     mask = np.zeros(trained.T)
     mask[3:6] = 1.0
-    results = []
+    results, losses = [], []
     for batch, changes in (((xs, ys, mask), {}), ((xs, ys), {"loss_window": (3 * u.ms, 6 * u.ms)})):
         learner = trained.learner()
-        etrax.train(learner, [batch], etrax.TrainOptions(**changes))
+        measured = etrax.train(learner, [batch], etrax.TrainOptions(**changes), validation=lambda batch=batch: [batch])
+        losses.append(measured.best_loss)
         results.append(trained.weights(learner))
+    assert losses[0] == losses[1]
     per_trial = trained.learner()
     etrax.train(per_trial, [(xs, ys, np.broadcast_to(mask[:, None], (trained.T, trained.B)))])
     same(*results)
@@ -105,6 +108,30 @@ def test_a_model_is_compiled_and_a_function_is_a_loss():
     histories = [etrax.train(trained.learner(), [targets], options, loss=loss).history for loss in losses]
     assert etrax.train(net, [targets], options, loss="mse").history[-1]["train_loss"] < histories[0][0]["train_loss"]
     np.testing.assert_allclose(histories[0][-1]["train_loss"], histories[1][-1]["train_loss"], rtol=1e-6)
+
+
+class Records(NamedTuple):
+    xs: np.ndarray
+    labels: np.ndarray
+    records: np.ndarray
+
+
+def test_batches_of_several_kinds():
+    xs, ys = next(trained.validation())
+    results = []
+    for batch in ((xs, ys), (xs.astype(np.uint8), ys[0]), Records(xs.astype(np.uint8), ys[0], np.arange(trained.B))):
+        learner = trained.learner()
+        etrax.train(learner, [batch])
+        results.append(trained.weights(learner))
+    same(results[0], results[1])
+    same(results[0], results[2])
+    for batch, message in (
+        ((xs,), "got 1 parts"),
+        ((xs, ys[:3]), "they must agree"),
+        ((xs[0, 0], ys), "must be of shape"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            etrax.train(trained.learner(), [batch])
 
 
 # -- constraints ---------------------------------------------------------------------------
