@@ -286,7 +286,7 @@ def test_killed_at_any_moment_and_resumed(whole, tmp_path):
         time.sleep(chance.uniform(0, 0.01))
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        assert process.returncode == -signal.SIGKILL, moments
+        assert process.returncode in (-signal.SIGKILL, 0), moments  # on a busy machine it may be done by then
     done = subprocess.run(script, env={**os.environ, **cache}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "weights.npz") as ours:
