@@ -15,8 +15,14 @@ from .adapter import adapt
 from .baselines import BPTT
 from .check import JacobianCheck, check_jacobian
 from .constraints import Clamp, Dale
+from .eprop import EProp
+from .gradient_report import GradientReport, gradient_report
 from .learner import D_RTRL, EligibilityTrace, NoTrace, compile
+from .metrics import BenchmarkFigures, benchmark_figures
 from .module import Current, Dynamics, Filter, Neuron, Synapse, SynOut
+from .neurobench import neurobench_model
+from .nir import to_nir
+from .nir_import import from_nir
 from .rtrl import RTRL
 from .training import TrainOptions, TrainResult, train
 
@@ -24,12 +30,15 @@ __all__ = [
     "BPTT",
     "D_RTRL",
     "RTRL",
+    "BenchmarkFigures",
     "Clamp",
     "Current",
     "Dale",
     "Dynamics",
+    "EProp",
     "EligibilityTrace",
     "Filter",
+    "GradientReport",
     "JacobianCheck",
     "Neuron",
     "NoTrace",
@@ -38,9 +47,14 @@ __all__ = [
     "TrainOptions",
     "TrainResult",
     "adapt",
+    "benchmark_figures",
     "check_jacobian",
     "compile",
+    "from_nir",
+    "gradient_report",
+    "neurobench_model",
     "neurons",
     "synapses",
+    "to_nir",
     "train",
 ]

@@ -164,8 +164,9 @@ class Dense(Layer, Carry):
                 continue
             if kind is Kind.UNIFORM:
                 weights.append(item["x"].T @ a)
-            else:  # one sweep; as a matrix product it would be transposed first
-                weights.append(jnp.sum(item["x"] * a[:, None, :], 0))
+            else:  # sample by sample: as a matrix product the trace would be transposed, as one sum it is read badly
+                zero = jnp.zeros((self.in_size, self.out_size), self.dtype)
+                weights.append(jax.lax.scan(lambda G, at: (G + at[0] * at[1], None), zero, (item["x"], a))[0])
             if self.bias:
                 bias.append(jnp.sum(item["one"] * a, 0))
         grads = jax.tree.map(jnp.zeros_like, {i: values[i] for i in self.indices})

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import brainstate
 import brainunit as u
 
-from . import plots, tasks
+from . import plots, suites, tasks
 from .constraints import Clamp
 from .experiment import METHODS, OPTIMIZERS, SCHEDULES, WEIGHTS, Run, check_method, dale, fit, options_of
 from .files import atomic, writable_folder
@@ -138,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--patience", type=int, metavar="N", help="stop after N validations without a lower loss; keep the best weights"
     )
+    suites.add_command(commands)
     return parser
 
 
@@ -149,6 +150,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     args = parser.parse_args(argv)
     with brainstate.environ.context(dt=1.0 * u.ms):
+        if args.command == "figures":
+            return suites.run(args, parser)
         try:
             plan = _prepare(args)
         except (ValueError, ModuleNotFoundError) as error:

@@ -11,7 +11,6 @@ import jax
 from .carry import Carry
 from .graph import Graph
 from .layer import Layer
-from .module import Dynamics, Neuron
 
 __all__ = ["Report"]
 
@@ -51,9 +50,8 @@ class Report:
             )
             rows = [("state", "unit", "from", "depends on (kind of entry)")]
             for part in population.parts:
-                derived = type(part).jacobian in (Dynamics.jacobian, Neuron.jacobian)
                 bends = part is neuron and not all(out.is_affine for out, _ in population.terms)
-                source = "derived automatically" if derived or bends else "registered"
+                source = "registered" if part.closed_form and not bends else "derived automatically"
                 for state in population.names[id(part)].values():
                     entries = [f"{j} ({k})" for (i, j), k in structure.D.items() if i == state]
                     entries += [f"drive {d} ({k})" for (i, d), k in structure.f.items() if i == state]
