@@ -23,6 +23,7 @@ from .module import Current, Dynamics, Filter, Neuron, Synapse, SynOut
 from .neurobench import neurobench_model
 from .nir import to_nir
 from .nir_import import from_nir
+from .pattern import Pattern, register_pattern
 from .rtrl import RTRL
 from .training import TrainOptions, TrainResult, train
 
@@ -42,6 +43,7 @@ __all__ = [
     "JacobianCheck",
     "Neuron",
     "NoTrace",
+    "Pattern",
     "SynOut",
     "Synapse",
     "TrainOptions",
@@ -54,6 +56,7 @@ __all__ = [
     "gradient_report",
     "neurobench_model",
     "neurons",
+    "register_pattern",
     "synapses",
     "to_nir",
     "train",

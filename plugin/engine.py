@@ -94,7 +94,8 @@ class Engine:
     # -- one step ------------------------------------------------------------------------
 
     def _simulate(self, handed, *slices):
-        recorder = Recorder(send=self.graph.send(handed) if handed else None)
+        own = handed or any(c.pattern and c.pattern.sparse_product for c in self.graph.connections.values())
+        recorder = Recorder(send=self.graph.send(handed) if own else None)
         with recording(recorder):
             self.step(*slices)
         names = {key: connection.name for key, connection in self.graph.connections.items()}

@@ -54,9 +54,11 @@ class D_RTRL(SequenceDriver, brainstate.nn.Module):
         populations, the gradient is that of backpropagation through time for a stack of any depth.
     carry : {'dense', 'window', 'rank1', 'none'}
         What is kept of the traces between chunks: all; the factors of the last steps; one outer product
-        (ES-D-RTRL, an approximation); nothing. Any layer can be carried by a window.
+        (ES-D-RTRL, an approximation); nothing. Dense, sparse and element-wise layers have a trace, one value per
+        weight and state. Any other layer (not affine in its input, or with far fewer parameters than weights, as a
+        convolution) is exact inside a chunk and carried by a window, as `report` says.
     window : int, optional
-        Steps kept by ``carry='window'``; taken from ``tolerance`` if left out.
+        Steps kept by a window; taken from ``tolerance`` if left out.
     tolerance : float
         To what share the slowest state must have decayed, at rest, when a step leaves the window.
     decay : float
@@ -338,7 +340,7 @@ class D_RTRL(SequenceDriver, brainstate.nn.Module):
             layout = self._layouts[source.name]
             for name, item in layout.dense(self.traces[source.name].value).items():
                 path = paths[name]
-                value = layout.like_weight(item, state.value, population.units[name])
+                value = layout.like_weight(item, state, population.units[name])
                 result[path] = jax.tree.map(jnp.add, result[path], value) if path in result else value
         return result
 

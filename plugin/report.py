@@ -36,7 +36,7 @@ class Report:
     def _flops(layout: Carry) -> int:
         if not isinstance(layout, Layer):
             return 0
-        product = 2 * layout.rows * layout.in_size * layout.out_size
+        product = 2 * layout.rows * layout.synapses
         return product * (2 + layout.products())
 
     def __str__(self) -> str:
