@@ -28,7 +28,7 @@ help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
 demo: $(call installed,demo)
-	$(BIN)/etrax train digits --out "$(OUT)"
+	$(BIN)/etrax train digits --out "$(OUT)" --restart
 
 test: $(call installed,test)
 	$(BIN)/pytest

@@ -14,6 +14,7 @@ from . import neurons, synapses
 from .adapter import adapt
 from .baselines import BPTT
 from .check import JacobianCheck, check_jacobian
+from .constraints import Clamp, Dale
 from .eprop import EProp
 from .gradient_report import GradientReport, gradient_report
 from .learner import D_RTRL, EligibilityTrace, NoTrace, compile
@@ -24,13 +25,16 @@ from .nir import to_nir
 from .nir_import import from_nir
 from .pattern import Pattern, register_pattern
 from .rtrl import RTRL
+from .training import TrainOptions, TrainResult, train
 
 __all__ = [
     "BPTT",
     "D_RTRL",
     "RTRL",
     "BenchmarkFigures",
+    "Clamp",
     "Current",
+    "Dale",
     "Dynamics",
     "EProp",
     "EligibilityTrace",
@@ -42,6 +46,8 @@ __all__ = [
     "Pattern",
     "SynOut",
     "Synapse",
+    "TrainOptions",
+    "TrainResult",
     "adapt",
     "benchmark_figures",
     "check_jacobian",
@@ -53,4 +59,5 @@ __all__ = [
     "register_pattern",
     "synapses",
     "to_nir",
+    "train",
 ]

@@ -8,19 +8,40 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["atomic", "writable_folder"]
+__all__ = ["atomic", "remove_drafts", "writable_folder"]
 
 
 @contextlib.contextmanager
 def atomic(path: str | os.PathLike) -> Iterator[Path]:
-    """The name of a draft beside ``path``, which takes its place when the block ends without an error."""
+    """The name of a draft beside ``path``, which takes its place when the block ends without an error.
+
+    The draft is on the disk before it takes the name: neither a killed process nor a power cut leaves half a file there.
+    """
     path = Path(path)
     draft = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         yield draft
+        _sync(draft)
         os.replace(draft, path)
+        _sync(path.parent)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def remove_drafts(folder: Path, pattern: str) -> None:
+    """Delete the drafts that killed processes left of files of that pattern."""
+    for draft in folder.glob(f".{pattern}"):
+        draft.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    if os.name != "posix" and path.is_dir():  # elsewhere a folder cannot be opened
+        return
+    handle = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def writable_folder(path: str | os.PathLike, name: str = "out") -> Path:

@@ -17,11 +17,12 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from .experiment import METHODS
 from .files import atomic
 from .gradient_report import GradientReport
 from .module import check_dt
 from .network import TraceRecording, Trial
-from .training import METHODS, Evaluation
+from .training import Evaluation
 
 __all__ = [
     "plot_alignment",

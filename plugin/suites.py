@@ -9,10 +9,11 @@ from pathlib import Path
 import jax.numpy as jnp
 
 from . import tasks
+from .logs import write_metrics
 from .metrics import benchmark_figures
 from .network import build, load_weights
+from .options import check_seed
 from .tasks.base import positive
-from .training import check_numbers, write_metrics
 
 __all__ = ["add_command", "run"]
 
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Run the command; bad input is one line on the standard error and exit status 2."""
     try:
         positive("trials", args.trials, whole=True)
-        check_numbers(seed=args.seed, chunk_size=None)
+        check_seed(args.seed)
         task = tasks.get(args.task)
         recipe = task.recipe if args.neurons is None else dataclasses.replace(task.recipe, n_rec=args.neurons)
         network = build(task, recipe, seed=args.seed)

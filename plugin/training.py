@@ -1,336 +1,250 @@
-"""Train a network on a task, online, and measure what it has learnt.
+"""Train a model online, on batches of trials or on an endless stream.
 
 Examples
 --------
->>> import brainstate, brainunit as u, etrax.tasks, etrax.training
+>>> import brainstate, brainunit as u, etrax, etrax.tasks, etrax.network
 >>> with brainstate.environ.context(dt=1.0 * u.ms):                          # doctest: +SKIP
 ...     task = etrax.tasks.get("digits")
-...     run = etrax.training.train(task, method="d_rtrl", seed=0)
-...     print(etrax.training.evaluate(run.network, task.test(32)).accuracy)
-0.969
+...     net = etrax.network.build(task, seed=0)
+...     options = etrax.TrainOptions(epochs=5, learning_rate=1e-2, patience=3)
+...     result = etrax.train(net, task, options, folder="run")                 # later: resume=True
+...     print(etrax.training.evaluate(net, task.test(32)).accuracy)
+0.95
 """
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import os
-import sys
-import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import brainstate
 import braintools
-import brainunit as u
-import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
-from .baselines import BPTT
-from .files import atomic
-from .learner import D_RTRL, NoTrace, compile
-from .network import RecurrentALIF, build
-from .tasks import Batch, Recipe, Task
-from .tasks.base import positive
+from .checkpoint import Checkpoints, optimizer_states
+from .constraints import make_projection
+from .feed import Feed
+from .learner import D_RTRL, EligibilityTrace, compile
+from .logs import bar_of
+from .loop import Loop
+from .module import check_dt
+from .options import TrainOptions
+from .updates import Evaluation, Loss, evaluate_with, make_forward, make_update, named_loss
 
-__all__ = ["METHODS", "Evaluation", "Method", "Run", "evaluate", "progress_bar", "train", "write_metrics"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Method:
-    """A way to get gradients: a learner, and which parameters it trains (paths that start with ``part``)."""
-
-    title: str
-    algorithm: Any
-    part: str | None = None
-
-
-METHODS: dict[str, Method] = {
-    "d_rtrl": Method("D-RTRL", D_RTRL),
-    "no_trace": Method("D = 0", NoTrace),
-    "readout": Method("readout only", NoTrace, part="readout"),
-    "bptt": Method("BPTT", BPTT),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """How a network does on a set of trials.
-
-    Attributes
-    ----------
-    loss : float
-        Mean cross-entropy over trials and counted steps, nats.
-    accuracy : float
-        Share of right answers.
-    rate : float
-        Mean firing rate, spikes per neuron and second.
-    labels, predictions : array of int (n,)
-        Right and given answers.
-    """
-
-    loss: float
-    accuracy: float
-    rate: float
-    labels: np.ndarray
-    predictions: np.ndarray
+__all__ = ["Evaluation", "TrainOptions", "TrainResult", "evaluate", "train", "unfinished"]
 
 
 @dataclasses.dataclass
-class Run:
+class TrainResult:
     """A finished training.
 
     Attributes
     ----------
-    method : str
-        Key of ``METHODS``.
-    network : RecurrentALIF
-        The trained network.
-    learner : D_RTRL or BPTT
-        What trained it.
+    learner : D_RTRL or one of its relatives
+        What trained; ``learner.model`` is the model.
     history : list of dict
-        One row per epoch, the columns of ``metrics.csv``.
+        One row per epoch: means over its batches, and the last validation.
+    batches : int
+        Batches trained on.
     seconds : float
-        Wall time of the training, compilation and validation included.
-    trace_bytes : int
-        Bytes of eligibility traces carried from chunk to chunk: the same at every step, so also their peak.
+        Wall time, compilation and validation included, over all parts of a training that was resumed.
+    stopped : str
+        Why it ended: ``'epochs'``, ``'max_batches'``, ``'patience'`` or ``'data'`` (a stream came to its end).
+    best_loss : float or None
+        The lowest validation loss.
     """
 
-    task: Task
-    recipe: Recipe
-    method: str
-    seed: int
-    network: RecurrentALIF
     learner: Any
     history: list[dict[str, Any]]
+    batches: int
     seconds: float
-    trace_bytes: int
+    stopped: str
+    best_loss: float | None
 
 
 def train(
-    task: Task,
-    recipe: Recipe | None = None,
+    learner: Any,
+    task: Any,
+    options: TrainOptions | None = None,
     *,
-    method: str = "d_rtrl",
-    seed: int = 0,
-    chunk_size: int | None = None,
+    loss: str | Loss | Callable = "cross_entropy",
+    optimizer: Any = None,
+    validation: Callable[[], Iterable] | None = None,
+    weights: dict | None = None,
+    folder: str | os.PathLike | None = None,
+    resume: bool = False,
     progress: Any = False,
     on_epoch: Callable[[list[dict[str, Any]]], None] | None = None,
-) -> Run:
-    """Train a recurrent ALIF network on a task; the test trials are not touched.
+) -> TrainResult:
+    """Train a model online.
 
-    Each update runs a batch of trials from rest, with the gradient of the cross-entropy at the counted steps and of a
-    cost of high firing rates at all steps (see `Recipe`).
+    Each batch ``(xs, ys)`` or ``(xs, ys, mask)`` is time-major, ``xs`` of shape ``(T, B, n_in)``, ``ys`` ``(T, B, ...)``, the
+    mask ``(T,)`` or ``(T, B)``: the weight of each step in the loss.
+
+    With a folder, ``log.csv``, checkpoints and ``best.npz`` are written there. A training that was stopped, in whatever
+    way, and is resumed with the same arguments ends with the same weights and the same log, bit for bit, as one that
+    was not.
 
     Parameters
     ----------
-    task : Task
-        From `etrax.tasks.get`.
-    recipe : Recipe, optional
-        Network and training; the task's own if left out.
-    method : str
-        A key of ``METHODS``.
-    seed : int
-        Of initial weights, order of trials and training spikes.
-    chunk_size : int, optional
-        Steps evaluated in parallel; any value gives the same gradient.
-    progress : bool or bar
-        Whether to show a progress bar, or the bar of :func:`progress_bar` to go on with.
+    learner : compiled learner or brainstate.nn.Module
+        A model is compiled with `D_RTRL` for batches like those of the task.
+    task : Task, callable or iterable
+        Where batches come from; see `etrax.feed.Feed`.
+    options : TrainOptions, optional
+        When to update, log, validate, stop and save.
+    loss : {'cross_entropy', 'mse'}, Loss or callable
+        ``(output, y) -> loss`` of one step, for each trial or for all together.
+    optimizer : braintools.optim.OptaxOptimizer, optional
+        New and without parameters; Adam with ``options.learning_rate`` if left out. Its schedule is stepped as
+        ``options.schedule_every`` says.
+    validation : callable, optional
+        Returns batches; ``task.validation`` if the task has it. States, traces and random numbers of the training are
+        put back afterwards.
+    weights : dict, optional
+        ``path -> ParamState`` to train; all parameters if left out.
+    folder : path, optional
+        Where to write; nothing is written without.
+    resume : bool
+        Go on from the newest whole checkpoint in ``folder``, or from the beginning if there is none yet.
+    progress : bool or tqdm
+        Whether to show a progress bar, or the bar to go on with.
     on_epoch : callable, optional
         Called with the history after each epoch.
 
     Returns
     -------
-    Run
-        Network, history and cost.
+    TrainResult
+        Learner, history and why it ended.
 
     Raises
     ------
     ValueError
-        If the method is unknown, a number is not positive, or the batch is larger than the training set.
+        If an argument is wrong, if a new training would write over one that is not finished, or if a checkpoint does
+        not fit.
+    FloatingPointError
+        If a loss or a weight is no longer finite. The last checkpoint stays as it was.
+    KeyboardInterrupt
+        After Ctrl-C; with a folder, once the running batch is done and a checkpoint is written.
     """
-    recipe = task.recipe if recipe is None else recipe
-    chosen = check_method(method)
-    check_numbers(seed=seed, chunk_size=chunk_size)
-    n_updates = task.updates(recipe.batch_size)
-    own_bar = isinstance(progress, bool)
-    bar = progress_bar(task, recipe, [method], disable=not progress) if own_bar else progress
-    bar.set_description(chosen.title, refresh=False)
+    options = TrainOptions() if options is None else options
+    dt = check_dt()
+    loss = named_loss(loss)
+    if resume and folder is None:
+        raise ValueError("`resume` needs the `folder` that the training has written to.")
+    trials: Any = _validation(task, validation, options)
+    feed = Feed(task, options)
+    store = None if folder is None else Checkpoints(folder, options.keep)
+    saved = _saved(store, resume)
+    learner = _compiled(learner, feed)
+    params = dict(learner.param_states if weights is None else weights)
+    optimizer = braintools.optim.Adam(lr=options.learning_rate) if optimizer is None else optimizer
+    project = make_projection(params, options.constraints)
+    project()
+    optimizer.register_trainable_weights(params)
+    identity = {"learner": type(learner).__name__, "optimizer": type(optimizer).__name__, "dt": str(dt)}
+    forward = make_forward(learner.model, loss)
 
-    start = time.perf_counter()
-    network = build(task, recipe, seed=seed)
-    example = jnp.zeros((recipe.batch_size, task.n_in), brainstate.environ.dftype())
-    learner = compile(network, chosen.algorithm, example, batch_size=recipe.batch_size)
-    schedule = braintools.optim.CosineAnnealingLR(
-        base_lr=recipe.learning_rate, T_max=recipe.epochs, eta_min=recipe.learning_rate / 20
+    def measure() -> Evaluation:
+        return evaluate_with(forward, learner.model, trials(), loss, loop.windowed)
+
+    progress = bar_of(feed.total(), disable=not progress) if (own := isinstance(progress, bool)) else progress
+    loop = Loop(
+        options=options,
+        feed=feed,
+        update=make_update(learner, options, loss, optimizer, params, project),
+        measure=None if trials is None else measure,
+        optimizer=optimizer,
+        states={**_kept(learner, options), **optimizer_states(optimizer)},
+        params=_named(params),
+        identity={**options.fixed(), **identity},
+        bar=progress,
+        on_epoch=on_epoch,
+        store=store,
     )
-    update = _make_update(learner, network, recipe, schedule, chosen.part, chunk_size)
-    forward = _make_forward(network)
-
-    history: list[dict[str, Any]] = []
-    for epoch in range(recipe.epochs):
-        totals = np.zeros(3)
-        for number, batch in enumerate(task.train(recipe.batch_size, seed=seed, epoch=epoch), start=1):
-            totals += np.asarray(update(*batch))
-            loss, accuracy, rate = totals / number
-            bar.set_postfix_str(f"loss {loss:.3f}, accuracy {accuracy:.1%}, {rate:.1f} Hz", refresh=False)
-            bar.update()
-        loss, accuracy, rate = (totals / n_updates).tolist()
-        held_out = _evaluate(forward, network, task.validation(recipe.batch_size))
-        schedule.step()
-        history.append(
-            {
-                "method": method,
-                "epoch": epoch + 1,
-                "train_loss": loss,
-                "train_accuracy": accuracy,
-                "train_rate_hz": rate,
-                "validation_loss": held_out.loss,
-                "validation_accuracy": held_out.accuracy,
-                "validation_rate_hz": held_out.rate,
-                "seconds": time.perf_counter() - start,
-            }
-        )
-        if on_epoch is not None:
-            on_epoch(history)
-    seconds = time.perf_counter() - start
-    if own_bar:
-        bar.close()
-    trace_bytes = learner.report().trace_bytes if isinstance(learner, D_RTRL) else 0
-    return Run(task, recipe, method, seed, network, learner, history, seconds, trace_bytes)
+    try:
+        loop.run(saved)
+    finally:
+        if own:
+            progress.close()
+    at = loop.at
+    history = [*at.history, *([at.row()] if at.batch else [])]
+    return TrainResult(learner, history, at.count, at.seconds, at.stopped or "", at.best_loss)
 
 
-def evaluate(network: RecurrentALIF, batches: Iterable[Batch]) -> Evaluation:
-    """Run a network over batches of trials, e.g. ``task.test(32)``, without learning.
+def evaluate(
+    model: brainstate.nn.Module, batches: Iterable, loss: str | Loss | Callable = "cross_entropy"
+) -> Evaluation:
+    """Run a model over batches of trials, e.g. ``task.test(32)``, without learning.
 
-    The states of the network are reset; the answer is the class of the highest mean probability over the counted steps.
+    The states of the model are reset; the answer is the class of the highest mean probability over the counted steps.
 
     Raises
     ------
     ValueError
         If there is no trial.
     """
-    return _evaluate(_make_forward(network), network, batches)
+    loss = named_loss(loss)
+    with brainstate.environ.context(fit=False):
+        return evaluate_with(make_forward(model, loss), model, batches, loss)
 
 
-def progress_bar(task: Task, recipe: Recipe, methods: Iterable[str], *, disable: bool = False) -> tqdm:
-    """One bar over all updates of some trainings, with the time left; rarer lines where the output is no terminal."""
-    total = task.updates(recipe.batch_size) * recipe.epochs * len(list(methods))
-    interval = 0.2 if sys.stderr.isatty() else 10.0
-    bar_format = "{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} updates{postfix}, {remaining} left"
-    return tqdm(
-        total=total, disable=disable, mininterval=interval, bar_format=bar_format, dynamic_ncols=True, file=sys.stderr
-    )
+def unfinished(folder: str | os.PathLike) -> bool:
+    """Whether a folder holds checkpoints of a training that has not come to its end."""
+    if not os.path.isdir(folder):
+        return False
+    try:
+        saved = Checkpoints(folder).latest()
+    except ValueError:  # none of them is whole
+        return True
+    return saved is not None and saved["position"]["stopped"] is None
 
 
-def write_metrics(path: str | os.PathLike, rows: list[dict[str, Any]]) -> None:
-    """Write rows of a history as CSV; the file is there in full or not at all."""
-    with atomic(path) as draft, open(draft, "w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
-
-
-def check_method(method: str) -> Method:
-    """The method of that name; a ValueError lists the known ones."""
-    if method not in METHODS:
-        raise ValueError(f"`method` must be one of {', '.join(METHODS)}; got {method!r}.")
-    return METHODS[method]
-
-
-def check_numbers(*, seed: int, chunk_size: int | None) -> None:
-    """A ValueError unless the seed is a whole number from 0 on and the chunk size, if given, one above 0."""
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
-        raise ValueError(f"`seed` must be a whole number from 0 to 2**32 - 1, got {seed!r}.")
-    if chunk_size is not None:
-        positive("chunk_size", chunk_size, whole=True)
-
-
-# -- compiled parts ------------------------------------------------------------------------
-
-
-def _cross_entropy(output, labels):
-    return braintools.metric.softmax_cross_entropy_with_integer_labels(output, labels)
-
-
-def _right(outputs, labels, mask):
-    """Answers, and whether they are right: ``(T, B, n_out)`` to two ``(B,)``."""
-    probability = jnp.tensordot(mask, jax.nn.softmax(outputs, axis=-1), axes=1)
-    answer = jnp.argmax(probability, axis=-1)
-    return answer, answer == labels[-1]
-
-
-def _make_update(learner, network: RecurrentALIF, recipe: Recipe, schedule, part: str | None, chunk_size) -> Callable:
-    """A compiled ``(xs, ys, mask) -> (loss, accuracy, rate)`` that makes one update."""
-    params = {path: state for path, state in learner.param_states.items() if part is None or path[0] == part}
-    optimizer = braintools.optim.Adam(lr=schedule)
-    optimizer.register_trainable_weights(params)
-
-    limit = float(recipe.rate_limit.to_decimal(u.Hz))
-
-    def step(x, y, weight):
-        out = learner(x)
-        loss = weight * jnp.mean(_cross_entropy(out, y))
-        cost = jnp.mean(jnp.square(jax.nn.relu(network.rates() / limit - 1.0))) if recipe.rate_cost else 0.0
-        return loss + recipe.rate_cost * cost, (loss, out, jnp.mean(network.neurons.get_spike()))
-
-    @brainstate.transform.jit
-    def update(xs, ys, mask):
-        learner.reset_state()
-        # the cross-entropy counts at some steps, the rate at all
-        weights = jnp.asarray(mask / jnp.mean(mask), xs.dtype)
-        grads, (losses, outputs, spikes) = learner.etrace_grad(
-            xs, ys, weights, step_fn=step, weights=params, chunk_size=chunk_size, has_aux=True
+def _validation(task: Any, validation: Callable | None, options: TrainOptions) -> Callable[[], Iterable] | None:
+    if validation is None and hasattr(task, "validation"):
+        return lambda: task.validation(options.batch_size)
+    if validation is None and options.patience is not None:
+        raise ValueError("`patience` needs a validation: give `validation`, or a task that has one.")
+    if validation is not None and not callable(validation):
+        raise TypeError(
+            f"`validation` must be a function that returns batches, got {type(validation).__name__}: `lambda: batches`."
         )
-        optimizer.update(grads)
-        return jnp.mean(losses), jnp.mean(_right(outputs, ys, mask)[1]), jnp.mean(spikes) / _dt_seconds()
-
-    return update
+    return validation
 
 
-def _make_forward(network: RecurrentALIF) -> Callable:
-    """A compiled ``(xs, ys, mask) -> (losses (B,), answers (B,), rates (B,))`` from rest."""
-
-    def step(x):
-        return network(x), jnp.mean(network.neurons.get_spike(), axis=-1)
-
-    @brainstate.transform.jit
-    def forward(xs, ys, mask):
-        brainstate.nn.reset_all_states(network, batch_size=xs.shape[1])
-        outputs, spikes = brainstate.transform.for_loop(step, xs)
-        losses = jnp.tensordot(mask, _cross_entropy(outputs, ys), axes=1) / jnp.sum(mask)
-        return losses, _right(outputs, ys, mask)[0], jnp.mean(spikes, axis=0) / _dt_seconds()
-
-    return forward
-
-
-def _evaluate(forward: Callable, network: RecurrentALIF, batches: Iterable[Batch]) -> Evaluation:
-    parts = []
-    for batch in batches:
-        n = np.shape(batch.ys)[1]
-        size = _batch_size(network, n)
-        for start in range(0, n, size):  # a smaller batch is filled up with its last trial, for one compiled shape
-            index = np.minimum(np.arange(start, start + size), n - 1)
-            result = forward(jnp.asarray(batch.xs)[:, index], np.asarray(batch.ys)[:, index], batch.mask)
-            kept = min(size, n - start)
-            parts.append(
-                [*(np.asarray(leaf)[:kept] for leaf in result), np.asarray(batch.ys)[-1, start : start + kept]]
-            )
-    if not parts:
-        raise ValueError("`batches` is empty: give at least one batch of trials, e.g. `task.test(32)`.")
-    losses, answers, rates, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Evaluation(float(losses.mean()), float((answers == labels).mean()), float(rates.mean()), labels, answers)
+def _saved(store: Checkpoints | None, resume: bool) -> dict[str, Any] | None:
+    """The checkpoint to go on from; a new training does not write over one that is not finished."""
+    if store is None:
+        return None
+    if resume:
+        return store.latest()
+    if unfinished(store.folder):
+        raise ValueError(
+            f"`folder` {str(store.folder)!r} holds a training that is not finished: go on with `resume=True`, name another "
+            "folder, or delete it."
+        )
+    store.clear()
+    return None
 
 
-def _batch_size(network: RecurrentALIF, n: int) -> int:
-    """How many trials the network's states hold; they are made for ``n`` if there are none yet."""
-    if not hasattr(network.neurons, "V"):
-        brainstate.nn.init_all_states(network, batch_size=n)
-    return u.math.shape(network.neurons.V.value)[0]
+def _compiled(learner: Any, feed: Feed) -> Any:
+    if hasattr(learner, "etrace_grad"):
+        return learner
+    if not isinstance(learner, brainstate.nn.Module):
+        raise TypeError(f"`learner` must be a learner or a brainstate.nn.Module, got {type(learner).__name__}.")
+    example = jnp.zeros(np.shape(feed.peek())[1:], brainstate.environ.dftype())
+    return compile(learner, D_RTRL, example, batch_size=example.shape[0])
 
 
-def _dt_seconds() -> float:
-    return float(brainstate.environ.get_dt().to_decimal(u.second))
+def _kept(learner: Any, options: TrainOptions) -> dict[str, brainstate.State]:
+    """The states that a checkpoint holds: traces only where the next batch does not begin with new ones."""
+    return {
+        k: s for k, s in _named(learner.states()).items() if not (options.reset and isinstance(s, EligibilityTrace))
+    }
+
+
+def _named(states) -> dict[str, brainstate.State]:
+    return {".".join(map(str, path)): state for path, state in states.items()}

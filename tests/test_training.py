@@ -1,6 +1,7 @@
 """Training and the command line: one small run end to end, what it writes, what bad input gets."""
 
 import csv
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from etrax import cli, network, tasks, training
+from etrax import cli, experiment, network, tasks, training
 
 SMALL = tasks.Recipe(n_rec=20, batch_size=64, epochs=2)
 
@@ -28,10 +29,10 @@ def digits():
         return tasks.get("digits")
 
 
-@pytest.mark.parametrize("method", training.METHODS)
+@pytest.mark.parametrize("method", experiment.METHODS)
 def test_every_method_trains_what_it_says(digits, method):
     before = network.build(digits, SMALL, seed=3)
-    run = training.train(digits, SMALL, method=method, seed=3)
+    run = experiment.fit(digits, SMALL, method=method, seed=3)
     losses = [row["train_loss"] for row in run.history]
     assert losses[1] < losses[0]
     moved = {
@@ -52,13 +53,13 @@ def test_every_method_trains_what_it_says(digits, method):
 
 
 def test_the_chunk_size_changes_nothing(digits):
-    one, other = (training.train(digits, SMALL, seed=1, chunk_size=k).history[0]["train_loss"] for k in (10, 100))
+    one, other = (experiment.fit(digits, SMALL, seed=1, chunk_size=k).history[0]["train_loss"] for k in (10, 100))
     np.testing.assert_allclose(one, other, rtol=1e-3)
 
 
 def test_a_cost_of_high_rates_lowers_them(digits):
     free, dear = (
-        training.train(digits, tasks.Recipe(n_rec=20, batch_size=64, epochs=2, rate_limit=10.0 * u.Hz, rate_cost=cost))
+        experiment.fit(digits, tasks.Recipe(n_rec=20, batch_size=64, epochs=2, rate_limit=10.0 * u.Hz, rate_cost=cost))
         for cost in (0.0, 10.0)
     )
     assert 0 < dear.history[-1]["train_rate_hz"] < 0.8 * free.history[-1]["train_rate_hz"]
@@ -87,8 +88,9 @@ def test_the_command_writes_what_it_names(tmp_path, capsys):
     for part in ("test accuracy", "trained in", "of traces at the peak", "D = 0", "readout only", "spikes per neuron"):
         assert part in printed
     figures = {"rasters", "states", "eligibility_trace", "learning_curves", "confusion_matrix"}
-    names = {f"{figure}.png" for figure in figures} | {"metrics.csv", "weights.msgpack"}
-    assert {path.name for path in out.iterdir()} == names
+    names = {f"{figure}.png" for figure in figures} | {"metrics.csv", "weights.msgpack", "runs"}
+    assert {path.name for path in out.iterdir()} == names | {"arguments.json"}
+    assert {path.name for path in (out / "runs").iterdir()} == {"d_rtrl", "no_trace", "readout"}
     assert all(str(out / name) in printed for name in names)
     assert all((out / f"{figure}.png").read_bytes().startswith(b"\x89PNG") for figure in figures)
     with open(out / "metrics.csv") as file:
@@ -108,6 +110,14 @@ def test_the_command_writes_what_it_names(tmp_path, capsys):
         (["digits", "--batch-size", "9999"], "`batch_size` is 9999 but task 'digits' has 1078 training trials"),
         (["digits", "--delay", "100"], "task 'digits' has no option `delay`"),
         (["dms", "--delay", "-3"], "`delay` must be a number above 0"),
+        (
+            ["digits", "--update", "often"],
+            "`update` must be one of step, chunk, trial, or a number of steps; got 'often'",
+        ),
+        (["digits", "--window", "200", "300"], "but a batch lasts 100"),
+        (["digits", "--clamp", "1", "-1"], "`low` must not be above `high`"),
+        (["digits", "--dale", "2"], "`inhibitory` must be a share from 0 to 1, got 2.0"),
+        (["digits", "--schedule", "none"], "`schedule` must be one of cosine, exponential, constant; got 'none'"),
         (["digits", "--epochs", "many"], "argument --epochs: invalid int value: 'many'"),
     ],
 )
@@ -129,6 +139,44 @@ def test_a_folder_that_cannot_be_written(tmp_path, capsys):
     assert "cannot be written" in error
 
 
+def test_a_stopped_command_is_resumed(tmp_path, capsys, monkeypatch):
+    small = [
+        "--epochs",
+        "2",
+        "--neurons",
+        "12",
+        "--batch-size",
+        "128",
+        "--no-controls",
+        "--dale",
+        "0.2",
+        "--clamp",
+        "-1",
+        "1",
+    ]
+    assert cli.main(["train", "digits", *small, "--out", str(tmp_path / "whole")]) == 0
+
+    validation = training.evaluate_with
+    monkeypatch.setattr(training, "evaluate_with", lambda *a: (signal.raise_signal(signal.SIGINT), validation(*a))[1])
+    stopped = tmp_path / "stopped"
+    assert cli.main(["train", "digits", *small, "--out", str(stopped)]) == 130
+    assert f"etrax train digits --resume {stopped}" in capsys.readouterr().err
+    monkeypatch.undo()
+
+    for wrong, message in (
+        (["--out", str(stopped)], "holds a training that is not finished"),
+        (["--resume", str(stopped), "--epochs", "3"], "`--epochs` is 3 but the training"),
+        (["--resume", str(tmp_path)], "holds no training (arguments.json"),
+    ):
+        with pytest.raises(SystemExit):
+            cli.main(["train", "digits", *wrong])
+        assert message in capsys.readouterr().err
+
+    assert cli.main(["train", "digits", "--resume", str(stopped)]) == 0
+    for name in ("weights.msgpack", "runs/d_rtrl/log.csv"):
+        assert (stopped / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
 def test_without_scikit_learn():
     code = "import sys; sys.modules['sklearn'] = None; from etrax.cli import main; main(['train', 'digits'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -142,7 +190,7 @@ def test_the_command_is_installed():
         [Path(sys.executable).with_name("etrax"), "train", "--help"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0
-    for option in ("--seed", "--chunk-size", "--out", "--epochs", "--method", "--delay"):
+    for option in ("--seed", "--chunk-size", "--out", "--epochs", "--method", "--delay", "--resume", "--update"):
         assert option in done.stdout
 
 
@@ -151,7 +199,7 @@ def test_digits_are_learnt():
     """The demo's promise: 93 % on the held-out digits, above the readout alone."""
     with brainstate.environ.context(dt=1.0 * u.ms):
         task = tasks.get("digits")
-        full, readout = (training.train(task, method=method) for method in ("d_rtrl", "readout"))
+        full, readout = (experiment.fit(task, method=method) for method in ("d_rtrl", "readout"))
         accuracy = {r.method: training.evaluate(r.network, task.test(60)).accuracy for r in (full, readout)}
     assert accuracy["d_rtrl"] >= 0.93
     assert accuracy["d_rtrl"] > accuracy["readout"]
@@ -162,5 +210,5 @@ def test_dms_is_learnt_over_a_delay():
     """Chance is one half; the readout alone cannot bridge the delay."""
     with brainstate.environ.context(dt=1.0 * u.ms):
         task = tasks.get("dms", delay=300.0 * u.ms)
-        run = training.train(task)
+        run = experiment.fit(task)
         assert training.evaluate(run.network, task.test(64)).accuracy > 0.8

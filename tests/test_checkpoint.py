@@ -1,0 +1,110 @@
+"""Checkpoints: what goes in comes out, and nothing that is damaged is taken for whole."""
+
+import contextlib
+import os
+
+import brainstate
+import brainunit as u
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from etrax import checkpoint
+from etrax.files import atomic
+
+CONTENT = {
+    "text": "ü",
+    "numbers": [1, 0.1, float("inf"), None, True],
+    "deep": {"a": {"b": [np.arange(3), jnp.ones((2, 2), jnp.bfloat16)]}},
+    "weak": jnp.asarray(0.5),
+    "key": jax.random.key(3),
+}
+
+
+def test_what_goes_in_comes_out(tmp_path):
+    checkpoint.save(tmp_path / "c.npz", CONTENT)
+    back = checkpoint.load(tmp_path / "c.npz")
+    assert back["text"] == "ü"
+    assert back["numbers"] == CONTENT["numbers"]
+    numpy, half = back["deep"]["a"]["b"]
+    assert isinstance(numpy, np.ndarray)
+    assert half.dtype == jnp.bfloat16
+    assert back["weak"].weak_type
+    assert jnp.array_equal(jax.random.key_data(back["key"]), jax.random.key_data(CONTENT["key"]))
+    with pytest.raises(TypeError, match="holds numbers, texts and arrays, got set at 'a'"):
+        checkpoint.save(tmp_path / "d.npz", {"a": {1}})
+    assert [path.name for path in tmp_path.iterdir()] == ["c.npz"]
+
+
+def test_damage_is_noticed_wherever_it_is(tmp_path):
+    path = tmp_path / "c.npz"
+    checkpoint.save(path, {"array": np.arange(50.0)})
+    whole = path.read_bytes()
+    before = checkpoint.load(path)["array"]
+    for i in range(0, len(whole), 7):
+        path.write_bytes(whole[:i])
+        with pytest.raises(ValueError, match="damaged or cut off"):
+            checkpoint.load(path)
+        path.write_bytes(whole[:i] + bytes([whole[i] ^ 0xFF]) + whole[i + 1 :])
+        with contextlib.suppress(ValueError):  # else it is a bit that means nothing, such as a date
+            np.testing.assert_array_equal(checkpoint.load(path)["array"], before)
+    with pytest.raises(ValueError, match="none.npz"):
+        checkpoint.load(tmp_path / "none.npz")
+
+
+def test_the_newest_stay_and_the_best(tmp_path):
+    store = checkpoint.Checkpoints(tmp_path, keep=2)
+    for number in range(5):
+        store.save(number, {"number": number}, best=number == 1)
+    assert [path.name for path in store.paths()] == ["checkpoint-000000003.npz", "checkpoint-000000004.npz"]
+    assert checkpoint.load(tmp_path / "best.npz")["number"] == 1
+    for path in store.paths():
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match="no checkpoint in .* is whole"):
+        store.latest()
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    store = checkpoint.Checkpoints(tmp_path)
+    store.save(1, {"number": 1})
+
+    def full(*names):
+        raise OSError("no space")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="no space"):
+        store.save(1, {"number": 2})
+    monkeypatch.undo()
+    assert store.latest()["number"] == 1
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_killed_process_leaves_only_a_draft(tmp_path):
+    with atomic(tmp_path / "checkpoint-000000001.npz") as draft:
+        (tmp_path / f"{draft.name[:-4]}0.npz").write_bytes(b"half")  # what another process left
+        draft.write_bytes(b"")
+    (tmp_path / "checkpoint-000000001.npz").unlink()
+    assert checkpoint.Checkpoints(tmp_path).latest() is None
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"b": brainstate.State(1.0)}, "it lacks b and has a"),
+        ({"a": brainstate.State(jnp.ones(3) * u.mV)}, r"a has shapes \[\[2\]\]"),
+        ({"a": brainstate.State(jnp.ones(2) * u.mS)}, "units .*mV.* there and .*mS.* here"),
+    ],
+)
+def test_states_that_do_not_fit(other, message):
+    packed = checkpoint.pack_states({"a": brainstate.State(jnp.ones(2) * u.mV)})
+    with pytest.raises(ValueError, match=message):
+        checkpoint.unpack_states(other, packed)
+
+
+def test_random_numbers_go_on():
+    packed = checkpoint.pack_random()
+    first = [float(brainstate.random.rand()), np.random.rand()]  # noqa: NPY002
+    checkpoint.unpack_random(packed)
+    assert first == [float(brainstate.random.rand()), np.random.rand()]  # noqa: NPY002

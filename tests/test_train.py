@@ -1,0 +1,310 @@
+"""The training loop: when weights change, what they are kept in, when it stops, and that it can be stopped."""
+
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import brainstate
+import braintools
+import brainunit as u
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import trained
+
+import etrax
+from etrax import checkpoint
+
+
+def rows(folder):
+    with open(folder / "log.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def same(ours, theirs):
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A training in one piece: its folder and its weights."""
+    folder = tmp_path_factory.mktemp("whole")
+    with brainstate.environ.context(dt=1 * u.ms):
+        return folder, trained.short(folder)
+
+
+# -- updates -------------------------------------------------------------------------------
+
+
+def by_hand(xs, ys, period):
+    """Updates every ``period`` steps with states and traces going on, without the loop."""
+    learner = trained.learner()
+    optimizer = braintools.optim.SGD(lr=0.1)
+    optimizer.register_trainable_weights(learner.param_states)
+
+    def step(x, y):
+        out = learner(x)
+        return jnp.mean(braintools.metric.softmax_cross_entropy_with_integer_labels(out, y))
+
+    for start in range(0, len(xs), period):
+        part = slice(start, start + period)
+        optimizer.update(learner.etrace_grad(xs[part], ys[part], step_fn=step))
+    return trained.weights(learner)
+
+
+@pytest.mark.parametrize(
+    ("changes", "period"),
+    [({}, 8), ({"update": "step"}, 1), ({"update": 3, "chunk_size": 2}, 3), ({"update": "chunk", "chunk_size": 4}, 4)],
+)
+def test_weights_change_when_they_should(changes, period):
+    xs, ys = next(trained.validation())
+    learner = trained.learner()
+    options = etrax.TrainOptions(**changes)
+    etrax.train(learner, [(xs, ys)], options, optimizer=braintools.optim.SGD(lr=0.1))
+    for ours, theirs in zip(trained.weights(learner), by_hand(xs, ys, period), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-15)
+
+
+def test_a_window_is_a_mask():
+    xs, ys = next(trained.validation())
+    mask = np.zeros(trained.T)
+    mask[3:6] = 1.0
+    results, losses = [], []
+    for batch, changes in (((xs, ys, mask), {}), ((xs, ys), {"loss_window": (3 * u.ms, 6 * u.ms)})):
+        learner = trained.learner()
+        measured = etrax.train(learner, [batch], etrax.TrainOptions(**changes), validation=lambda batch=batch: [batch])
+        losses.append(measured.best_loss)
+        results.append(trained.weights(learner))
+    assert losses[0] == losses[1]
+    per_trial = trained.learner()
+    etrax.train(per_trial, [(xs, ys, np.broadcast_to(mask[:, None], (trained.T, trained.B)))])
+    same(*results)
+    for a, b in zip(trained.weights(per_trial), results[0], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9)
+
+
+def test_a_gradient_is_clipped():
+    xs, ys = next(trained.validation())
+    learner, start = trained.learner(), trained.weights(trained.learner())
+    etrax.train(learner, [(xs, ys)], etrax.TrainOptions(clip_norm=1e-3), optimizer=braintools.optim.SGD(lr=1.0))
+    moved = np.sqrt(sum(np.sum((a - b) ** 2) for a, b in zip(trained.weights(learner), start, strict=True)))
+    np.testing.assert_allclose(moved, 1e-3, rtol=1e-6)
+
+
+def test_a_model_is_compiled_and_a_function_is_a_loss():
+    with brainstate.random.seed_context(1):
+        net = trained.Net()
+    targets = (next(trained.validation())[0], np.ones((trained.T, trained.B, trained.N_OUT)))
+    options = etrax.TrainOptions(epochs=30, learning_rate=1e-2)
+    losses = ["mse", lambda out, y: jnp.mean((out - y) ** 2)]
+    histories = [etrax.train(trained.learner(), [targets], options, loss=loss).history for loss in losses]
+    assert etrax.train(net, [targets], options, loss="mse").history[-1]["train_loss"] < histories[0][0]["train_loss"]
+    np.testing.assert_allclose(histories[0][-1]["train_loss"], histories[1][-1]["train_loss"], rtol=1e-6)
+
+
+class Records(NamedTuple):
+    xs: np.ndarray
+    labels: np.ndarray
+    records: np.ndarray
+
+
+def test_batches_of_several_kinds():
+    xs, ys = next(trained.validation())
+    results = []
+    for batch in ((xs, ys), (xs.astype(np.uint8), ys[0]), Records(xs.astype(np.uint8), ys[0], np.arange(trained.B))):
+        learner = trained.learner()
+        etrax.train(learner, [batch])
+        results.append(trained.weights(learner))
+    same(results[0], results[1])
+    same(results[0], results[2])
+    for batch, message in (
+        ((xs,), "got 1 parts"),
+        ((xs, ys[:3]), "they must agree"),
+        ((xs[0, 0], ys), "must be of shape"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            etrax.train(trained.learner(), [batch])
+
+
+# -- constraints ---------------------------------------------------------------------------
+
+
+def test_weights_stay_in_their_sets(whole):
+    weight = checkpoint.Checkpoints(whole[0]).latest()["states"]["model.syn.comm.weight"]["leaves"]
+    assert max(np.abs(np.asarray(leaf)).max() for leaf in weight) == pytest.approx(0.6)
+
+    learner = trained.learner()
+    signs = [1] * (trained.N_IN + 2) + [-1] * (trained.N_REC - 2)
+    dale = etrax.Dale(signs)
+    etrax.train(
+        learner,
+        trained.Stream(),
+        etrax.TrainOptions(max_batches=5, learning_rate=0.1, constraints={"syn.comm.weight.weight": dale}),
+    )
+    value = learner.model.syn.comm.weight.value["weight"]
+    assert np.all(np.asarray(value.to_decimal(u.mS)) * np.asarray(signs)[:, None] >= 0)
+    assert np.all(np.asarray(dale.flipped(-value).to_decimal(u.mS)) * np.asarray(signs)[:, None] >= 0)
+
+
+@pytest.mark.parametrize(
+    ("constraints", "message"),
+    [
+        ({"nothing": etrax.Clamp(low=0.0)}, "'nothing', which fits no parameter; they are .*syn.comm.weight.weight"),
+        ({"syn.comm.*": etrax.Clamp(low=0.0)}, "`low` of `Clamp` is 0.0 but the weight is in mS"),
+        ({"syn.comm.weight.weight": etrax.Dale([1, -1])}, r"`signs` holds 2 signs but the weight has shape \(9, 5\)"),
+        ({"out.*": lambda w: w[0]}, "turned a weight of shape"),
+    ],
+)
+def test_a_bad_constraint(constraints, message):
+    with pytest.raises(ValueError, match=message):
+        etrax.train(trained.learner(), [next(trained.validation())], etrax.TrainOptions(constraints=constraints))
+
+
+def test_bad_sets():
+    with pytest.raises(ValueError, match="`Clamp` needs a bound"):
+        etrax.Clamp()
+    with pytest.raises(ValueError, match="`low` must not be above `high`"):
+        etrax.Clamp(low=1 * u.mS, high=0 * u.mS)
+    with pytest.raises(ValueError, match="`signs` must be -1, 0 or 1"):
+        etrax.Dale([1, 2])
+
+
+# -- the end -------------------------------------------------------------------------------
+
+
+def test_it_stops_on_validation_with_the_best_weights(tmp_path):
+    learner = trained.learner()
+    options = etrax.TrainOptions(epochs=50, learning_rate=0.3, patience=2)
+    data = [(x, 1 - y) for x, y in trained.validation()]  # what helps here hurts there
+    result = etrax.train(learner, data, options, validation=trained.validation, folder=tmp_path)
+    assert result.stopped == "patience"
+    assert len(result.history) < 50
+    held_out = etrax.training.evaluate(learner.model, trained.validation())
+    assert held_out.loss == pytest.approx(result.best_loss, rel=1e-9)
+    assert result.best_loss == min(row["validation_loss"] for row in result.history)
+    best = checkpoint.load(tmp_path / "best.npz")
+    same(
+        jax.tree.leaves(best["states"]["model.out.weight"]["leaves"]),
+        jax.tree.leaves(best["best"]["out.weight"]["leaves"]),
+    )
+
+
+def test_a_failure_names_the_last_good_checkpoint(tmp_path):
+    with pytest.raises(FloatingPointError, match=r"batch 8 .*checkpoint-000000006.npz.*`clip_norm`"):
+        trained.short(tmp_path, stream=trained.Stream(bad_at=8))
+    assert [int(row["batch"]) for row in rows(tmp_path)] == [2, 4, 5, 6]
+    assert checkpoint.Checkpoints(tmp_path).latest()["position"]["count"] == 6
+    with pytest.raises(ValueError, match="holds a training that is not finished: go on with `resume=True`"):
+        trained.short(tmp_path)
+
+
+def test_a_stream_that_ends_and_one_that_is_empty():
+    options = etrax.TrainOptions(epochs=3)
+    result = etrax.train(trained.learner(), iter([next(trained.validation())]), options)
+    assert (result.stopped, result.batches) == ("data", 1)
+    with pytest.raises(ValueError, match="`task` gives no batch"):
+        etrax.train(trained.learner(), [], options)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"update": "often"}, "`update` must be one of step, chunk, trial, or a number"),
+        ({"update": 0}, "`update` must be a whole number above 0"),
+        ({"patience": 0}, "`patience` must be a whole number"),
+        ({"rate_limit": 3.0}, "`rate_limit` must be a quantity"),
+        ({"loss_window": (5 * u.ms, 1 * u.ms)}, "`loss_window` must be two times"),
+        ({"schedule_every": "day"}, "`schedule_every` must be"),
+    ],
+)
+def test_bad_options(changes, message):
+    with pytest.raises(ValueError, match=message):
+        etrax.TrainOptions(**changes)
+
+
+# -- stopped and resumed -------------------------------------------------------------------
+
+
+class Interrupted(trained.Stream):
+    def __next__(self):
+        if self.count == 16:
+            signal.raise_signal(signal.SIGINT)
+        return super().__next__()
+
+
+def test_ctrl_c_saves_and_the_rest_is_the_same(whole, tmp_path):
+    with pytest.raises(KeyboardInterrupt, match="batch 17, which is saved"):
+        trained.short(tmp_path, stream=Interrupted())
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    brainstate.random.seed(99)
+    same(trained.short(tmp_path, resume=True), whole[1])
+    assert (tmp_path / "log.csv").read_bytes() == (whole[0] / "log.csv").read_bytes()
+    same(trained.short(tmp_path, resume=True), whole[1])  # it is finished: nothing happens
+    assert len(rows(tmp_path)) == len({row["batch"] for row in rows(tmp_path)})
+
+
+def test_other_options_do_not_resume(whole):
+    with pytest.raises(ValueError, match="`clip_norm` is 2.0 but the training to resume was begun with 1.0"):
+        trained.short(whole[0], resume=True, clip_norm=2.0)
+
+
+def test_a_longer_training_goes_on(whole, tmp_path):
+    trained.short(tmp_path, max_batches=20)
+    same(trained.short(tmp_path, resume=True), whole[1])
+
+
+def test_a_damaged_checkpoint_is_not_taken(whole, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        trained.short(tmp_path, stream=Interrupted())
+    newest = checkpoint.Checkpoints(tmp_path).paths()[-1]
+    newest.write_bytes(newest.read_bytes()[:-100])
+    with pytest.warns(UserWarning, match=f"{newest.name}.*damaged or cut off.*Going on from .*000015"):
+        same(trained.short(tmp_path, resume=True), whole[1])
+    assert (tmp_path / "log.csv").read_bytes() == (whole[0] / "log.csv").read_bytes()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is of POSIX")
+def test_killed_at_any_moment_and_resumed(whole, tmp_path):
+    """Bit for bit the same weights and log as in one piece."""
+    script = [sys.executable, str(Path(trained.__file__)), str(tmp_path)]
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "jax"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    chance = random.Random()
+    moments = sorted(chance.uniform(0, 0.9) for _ in range(3))
+    total = (whole[0] / "log.csv").stat().st_size
+    for moment in moments:
+        process = subprocess.Popen(script, env={**os.environ, **cache}, stderr=subprocess.PIPE)
+        while process.poll() is None and _size(tmp_path / "log.csv") <= moment * total:
+            time.sleep(0.001)
+        time.sleep(chance.uniform(0, 0.01))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode in (-signal.SIGKILL, 0), moments  # on a busy machine it may be done by then
+    done = subprocess.run(script, env={**os.environ, **cache}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "weights.npz") as ours:
+        same(ours.values(), whole[1])
+    assert (tmp_path / "log.csv").read_bytes() == (whole[0] / "log.csv").read_bytes(), moments
+    assert not list(tmp_path.glob(".*")), "drafts are left"
+
+
+def _size(path):
+    return path.stat().st_size if path.exists() else 0
+
+
+def test_curves_for_tensorboard_have_no_point_twice(tmp_path, whole):
+    pytest.importorskip("tensorboardX")
+    with pytest.raises(KeyboardInterrupt):
+        trained.short(tmp_path, stream=Interrupted(), tensorboard=True)
+    trained.short(tmp_path, resume=True, tensorboard=True)
+    assert (tmp_path / "log.csv").read_bytes() == (whole[0] / "log.csv").read_bytes()
+    files = [path for path in (tmp_path / "tensorboard").rglob("*") if path.is_file()]
+    assert len(files) == 1
+    assert files[0].read_bytes().count(b"validation_loss") == trained.BATCHES // 5
