@@ -16,6 +16,7 @@ import brainstate
 import brainunit as u
 
 from . import plots, tasks
+from .data import RecordError
 from .files import writable_folder
 from .network import record_trace, record_trial, save_weights
 from .training import (
@@ -53,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         "figures to a folder.",
         epilog="Sizes and training not given here are those that suit the task.",
     )
-    command.add_argument("task", metavar="TASK", help=f"one of: {', '.join(tasks.TASKS)}")
+    command.add_argument("task", metavar="TASK", help=f"one of: {tasks.NAMES}")
     command.add_argument(
         "--method",
         default="d_rtrl",
@@ -95,6 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.exit(2, f"etrax {args.command}: error: {error}\n")
         try:
             _train(args, task, recipe, folder)
+        except RecordError as error:  # found when the record is read
+            parser.exit(2, f"etrax {args.command}: error: {error}\n")
         except KeyboardInterrupt:
             print(f"\nstopped; what was finished is in {folder}", file=sys.stderr)
             return 130
@@ -116,7 +119,7 @@ def _prepare(args: argparse.Namespace) -> tuple[tasks.Task, tasks.Recipe, Path]:
     task = tasks.get(args.task, **({} if args.delay is None else {"delay": args.delay * u.ms}))
     recipe = dataclasses.replace(task.recipe, **given)
     task.updates(recipe.batch_size)
-    return task, recipe, writable_folder(args.out or f"etrax-{args.task}")
+    return task, recipe, writable_folder(args.out or f"etrax-{task.name}")
 
 
 def _train(args: argparse.Namespace, task: tasks.Task, recipe: tasks.Recipe, folder: Path) -> None:
