@@ -90,7 +90,13 @@ def evidence(
         classes=("left", "right"),
         n_steps=n_steps,
         recipe=Recipe(
-            tau_a=2000.0 * u.ms, beta=0.1 * u.mV, tau_out=20.0 * u.ms, batch_size=64, learning_rate=5e-3, epochs=20
+            tau_a=2000.0 * u.ms,
+            weight_scale=6.0 * u.mS,
+            beta=0.1 * u.mV,
+            tau_out=20.0 * u.ms,
+            batch_size=64,
+            learning_rate=5e-3,
+            epochs=20,
         ),
         **drawn(make),
     )

@@ -77,6 +77,6 @@ def patterns(
         classes=(),
         outputs=tuple(f"pattern {number}" for number in range(n_patterns)),
         n_steps=n_steps,
-        recipe=Recipe(tau_out=20.0 * u.ms, epochs=20),
+        recipe=Recipe(weight_scale=6.0 * u.mS, tau_out=20.0 * u.ms, epochs=20),
         **drawn(make, n_train=512, n_validation=64, n_test=64),
     )

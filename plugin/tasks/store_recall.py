@@ -68,6 +68,6 @@ def store_recall(*, n_periods: int = 6, period: u.Quantity = 200.0 * u.ms, max_r
         n_in=4 * _GROUP,
         classes=("0", "1"),
         n_steps=n_steps,
-        recipe=Recipe(tau_a=n_periods * length * 1.0 * u.ms, epochs=20),
+        recipe=Recipe(tau_a=n_periods * period, weight_scale=10.0 * u.mS, epochs=20),
         **drawn(make),
     )
