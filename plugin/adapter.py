@@ -175,7 +175,7 @@ class _Adapted(Dynamics):
         """Drives that are zero."""
         raise NotImplementedError
 
-    def _advance(self, **drives) -> Any:
+    def _advance(self, *args: Any, **drives: Any) -> Any:
         """Update the module under the drives; return what it returns."""
         raise NotImplementedError
 
@@ -209,7 +209,7 @@ class _Adapted(Dynamics):
             new, others, out = self._at(states, lambda: self._advance(**drives))
         return (new if self.output is None else {**new, self._output_name: out}), others, out
 
-    def transition(self, **inputs) -> dict[str, Any]:
+    def transition(self, *args: Any, **inputs: Any) -> dict[str, Any]:
         """One update of the module; see `Dynamics.transition`."""
         states, drives = self._split(inputs)
         return self._run(states, drives)[0]

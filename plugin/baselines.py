@@ -30,7 +30,7 @@ class BPTT(brainstate.nn.Module):
         Name of the learner.
     """
 
-    graph_invisible_attrs = ("_states",)
+    graph_invisible_attrs: tuple[str, ...] = ("_states",)
 
     def __init__(self, model: brainstate.nn.Module, *, name: str | None = None):
         super().__init__(name=name)

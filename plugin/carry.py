@@ -66,6 +66,10 @@ class Carry:
         """
         return eps
 
+    def gradient(self, values, x, ct):
+        """Gradient of the parameters from the steps of a chunk themselves, see `Layer.gradient`."""
+        raise NotImplementedError
+
     def keep(self, eps: Trace) -> Trace:
         """What of a trace is handed to the next chunk."""
         return eps

@@ -82,6 +82,16 @@ def read(given: Any) -> Any:
     return given.value if isinstance(given, brainstate.State) else given
 
 
+def fixed(owner: Any, name: str, value: Any) -> Any:
+    """A constant of a synaptic output; a TypeError if it is a parameter to be trained."""
+    if isinstance(value, brainstate.State | brainstate.nn.Param):
+        raise TypeError(
+            f"`{name}` of {type(owner).__name__} is a {type(value).__name__}, but constants of outputs are not trained: give its "
+            f"value, e.g. `{name}=param.value`."
+        )
+    return value
+
+
 def fit(name: str, value: Any, shape: tuple[int, ...], unit: u.Unit | None = None) -> Any:
     """A constant as a scalar, or an array that fits ``shape``.
 

@@ -86,8 +86,10 @@ def touched(fn: Callable[[dict], dict], point: dict[str, Any], shape: tuple[int,
 
 def same(fn: Callable[[Any], tuple[Any, Any]], point: Any) -> bool:
     """Whether both values that ``fn(point)`` returns are computed by the same operations, derivatives included."""
-    one, other = jax.eval_shape(fn, point)
-    if jax.tree.structure(one) != jax.tree.structure(other):
+    shapes: Any = jax.eval_shape(fn, point)
+    one, other = shapes
+    structures: list[Any] = [jax.tree.structure(one), jax.tree.structure(other)]
+    if structures[0] != structures[1]:
         return False
 
     def both(point, tangents):

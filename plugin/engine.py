@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from .carry import Carry, RankOne
 from .graph import Graph
 from .jacobian import Kind, marked, matmul, transpose_apply
+from .layer import Layer
 from .pure import Pure, like
 from .recorder import Recorder, recording
 
@@ -94,7 +95,7 @@ class Engine:
 
     def _observe(self, zeros, handed, *slices):
         shifts = {id(h.state): zeros[h.name] for h in self.graph.hidden if h.name in zeros}
-        recorder = Recorder(jacobian=True, zeros=shifts, send=self.graph.send(handed))
+        recorder = Recorder(jacobian=True, zeros=shifts, send=self.graph.send(handed), parts=self.graph.parts)
         with recording(recorder):
             loss, aux = self.step(*slices)
         if loss is not None:
@@ -172,7 +173,7 @@ class Engine:
             return  # a path may lead through later steps
         for i in self.weights:
             state = self.graph.states.all[i]
-            if any(self._is_signalled(c) for c in self.graph.connections.values() if state in c.params.values()):
+            if any(self._is_signalled(c) for c in self.graph.sources if state in c.params.values()):
                 continue
             jax.eval_shape(jax.vmap(lambda v, i=i: probe(i, self.zeros, {i: v})), lift(values[i]))
             if i not in seen:
@@ -183,9 +184,9 @@ class Engine:
                     "`weights=`."
                 )
 
-    def _is_signalled(self, connection) -> bool:
-        trace = self.traces[connection.name]
-        structure = self.graph.structures[connection.population]
+    def _is_signalled(self, source) -> bool:
+        trace = self.traces[source.name]
+        structure = self.graph.structures[source.population]
         return any((s, k) in structure.suffix for s in self.signals for k in trace.kinds)
 
     # -- one chunk -----------------------------------------------------------------------
@@ -202,7 +203,7 @@ class Engine:
         start = {i: values[i] for i in self.written}
 
         K = mask.shape[0]
-        layers = {c.name: self.traces[c.name] for c in self.graph.connections.values()}
+        layers = {name: trace for name, trace in self.traces.items() if isinstance(trace, Layer)}
 
         ahead = self._send_ahead(values, slices)
         known = {name: y for name, (_, y) in ahead.items()}
@@ -236,7 +237,7 @@ class Engine:
             _, (loss, out) = total(zeros, weights)
         new_eps = dict(eps)
         for i in range(len(self.graph.populations)):
-            self._train(i, signals, out, x, values, eps, new_eps, grads)
+            self._train(i, signals, out, x, K, values, eps, new_eps, grads)
         new_eps = {name: self.traces[name].keep(value) for name, value in new_eps.items()}
         return last, new_eps, grads, loss, out["aux"]
 
@@ -267,16 +268,16 @@ class Engine:
             loss, aux = self.step(*slices)
         return u.get_mantissa(loss), aux
 
-    def _train(self, index, signals, out, x, values, eps, new_eps, grads) -> None:
+    def _train(self, index, signals, out, x, K, values, eps, new_eps, grads) -> None:
         """Add what one population's traces give to ``grads``, and advance them."""
-        connections = [c for c in self.graph.connections.values() if c.population == index]
-        if not connections:
+        sources = [source for source in self.graph.sources if source.population == index]
+        if not sources:
             return
         blocks = self._blocks(index, out)
         learns = bool(signals)
-        if self.within == "multi-step" or not all(isinstance(self.traces[c.name], RankOne) for c in connections):
+        if self.within == "multi-step" or not all(isinstance(self.traces[s.name], RankOne) for s in sources):
             L = signals if self.within == "single-step" else {}
-            ct, F, back, M0 = self._adjoint(index, L, next(iter(x.values())).shape[1], blocks)
+            ct, F, back, M0 = self._adjoint(index, L, K, blocks)
             if self.within == "multi-step":  # the adjoint of the first step, one step further back
                 D = {**blocks["D"][0], **{key: v[0] for key, v in blocks["D"][1].items()}}
                 back = transpose_apply(D, self._own(index, signals))
@@ -286,20 +287,20 @@ class Engine:
                 if i in grads:
                     grads[i] = jax.tree.map(jnp.add, grads[i], g)
 
-        for connection in connections:
-            trace, old, entered = self.traces[connection.name], eps[connection.name], x[connection.name]
+        for source in sources:
+            trace, old, entered = self.traces[source.name], eps[source.name], x.get(source.name)
             trained = learns and any(i in grads for i in trace.indices)
             if isinstance(trace, RankOne):
                 new, (filtered, cotangent) = trace.run(old, entered, self._own(index, signals), **blocks)
                 if trained and self.within == "single-step":
                     collect(trace.gradient(values, filtered, cotangent))
             else:
-                new = trace.advance(old, M0, F[connection.drive], entered)
+                new = trace.advance(old, M0, F[source.drive], entered)
                 if trained and self.within == "single-step":
-                    collect(trace.gradient(values, entered, ct[connection.drive]))
+                    collect(trace.gradient(values, entered, ct[source.drive]))
             if trained and (self.within == "multi-step" or not isinstance(trace, RankOne)):
                 collect(trace.carried(values, old, back))
-            new_eps[connection.name] = new
+            new_eps[source.name] = new
 
     def _own(self, index, signals):
         """The learning signals of one population's states."""
@@ -314,17 +315,24 @@ class Engine:
         return {what: (own(out["constant"][what]), own(out["varying"][what])) for what in ("D", "f")}
 
     def _adjoint(self, index, signals, K, blocks):
-        """Scan back: cotangents of the drives, ``M_t f_t``, and both products at the chunk's start."""
+        """Scan back: cotangents of the drives, ``M_t f_t``, and both products at the chunk's start.
+
+        Of the drives of constants, whose input is always 1, only the sums over time are kept.
+        """
         population, structure = self.graph.populations[index], self.graph.structures[index]
         (D0, D1), (f0, f1) = blocks["D"], blocks["f"]
         L = self._own(index, signals)
-        drives = {c.drive for c in self.graph.connections.values() if c.population == index}
+        drives = {s.drive for s in self.graph.sources if s.population == index}
+        summed = {c.drive for c in self.graph.constants}
         full = (population.rows, population.size)
         dtype = self.zeros[population.hidden[0].name].dtype
         shapes = {Kind.UNIFORM: (), Kind.PER_NEURON: full[1:], Kind.VARYING: full}
 
         def fit(value, kind):
             return jnp.broadcast_to(jnp.asarray(value, dtype), shapes[kind])
+
+        def note(d, noted, value, t):
+            return noted + value if d in summed else _put(noted, value, t)
 
         def backward(carry, at):
             back, M, ct, F = carry
@@ -333,22 +341,24 @@ class Engine:
             a = {s: b + L[s] if s in L else b for s, b in back.items()}
             for d in drives:
                 value = sum(v * a[s] for (s, d2), v in f.items() if d2 == d)
-                ct = {**ct, d: _put(ct[d], fit(value, Kind.VARYING), t)}
+                ct = {**ct, d: note(d, ct[d], fit(value, Kind.VARYING), t)}
                 column = matmul(M, {key: v for key, v in f.items() if key[1] == d})
-                F = {**F, d: {s: _put(F[d][s], fit(column[s, d], k), t) for s, k in structure.trace[d].items()}}
+                F = {**F, d: {s: note(d, F[d][s], fit(column[s, d], k), t) for s, k in structure.trace[d].items()}}
             back = {**{s: jnp.zeros(full, dtype) for s in back}, **transpose_apply(D, a)}
             M = matmul(M, D)
             M = {key: fit(M.get(key, 0.0), kind) for key, kind in structure.suffix.items()}
             return ({s: fit(v, Kind.VARYING) for s, v in back.items()}, M, ct, F), None
 
-        def blank(kind):
+        def blank(d, kind):
             shape = shapes[kind]
+            if d in summed:
+                return jnp.zeros(shape, dtype)
             return jnp.zeros((*shape[:-1], K, *shape[-1:]) if kind is Kind.VARYING else (K, *shape), dtype)
 
         back = {h.name: jnp.zeros(full, dtype) for h in population.hidden}
         identity = {(i, j): fit(1.0 if i == j else 0.0, kind) for (i, j), kind in structure.suffix.items()}
-        ct = {d: blank(Kind.VARYING) for d in drives}
-        F = {d: {s: blank(kind) for s, kind in structure.trace[d].items()} for d in drives}
+        ct = {d: blank(d, Kind.VARYING) for d in drives}
+        F = {d: {s: blank(d, kind) for s, kind in structure.trace[d].items()} for d in drives}
         start = (back, identity, ct, F)
         (back, M0, ct, F), _ = jax.lax.scan(backward, start, (jnp.arange(K), L, D1, f1), reverse=True)
         return ct, F, back, M0

@@ -18,13 +18,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .constant import read, trained
 from .jacobian import Kind, marked
 from .module import Neuron
 from .population import Hidden, Path, Population
 from .pure import Pure, States
 from .recorder import Recorder, recording
 
-__all__ = ["Connection", "Graph", "Structure"]
+__all__ = ["Connection", "Graph", "Structure", "TrainedConstant"]
 
 
 @dataclass
@@ -44,6 +45,24 @@ class Connection:
     @property
     def name(self) -> str:
         return ".".join(map(str, self.path))
+
+
+@dataclass
+class TrainedConstant:
+    """A constant in a population's equations that is a parameter: a drive of its own, with nothing but its value."""
+
+    path: Path
+    population: int
+    params: dict[Path, brainstate.ParamState]
+    value: Pure  # one mantissa per neuron
+
+    @property
+    def name(self) -> str:
+        return ".".join(map(str, self.path))
+
+    @property
+    def drive(self) -> str:
+        return self.name
 
 
 @dataclass
@@ -119,6 +138,8 @@ class Graph:
         self.populations = [Population(neuron, self.paths | self._node_paths) for neuron in neurons]
         self._index = {id(p.neuron): i for i, p in enumerate(self.populations)}
         self.connections: dict[int, Connection] = {}
+        self.constants = [c for i in range(len(self.populations)) for c in self._constants_of(i)]
+        self.parts = frozenset(id(part) for p in self.populations for part in p.parts)
         self.step = Pure(self._probe, self.states)
         used, self.written = self.step.trace(*args)
         self._outline = jax.eval_shape(self.step, self.states.read(used), *args)
@@ -143,9 +164,29 @@ class Graph:
         return [h for p in self.populations for h in p.hidden]
 
     @property
+    def sources(self) -> list[Connection | TrainedConstant]:
+        """Everything whose parameters are trained through a trace."""
+        return [*self.connections.values(), *self.constants]
+
+    @property
     def covered(self) -> set[int]:
-        """``id`` of the parameters that some connection trains through the trace."""
-        return {id(s) for c in self.connections.values() for s in c.params.values()}
+        """``id`` of the parameters that are trained through a trace."""
+        return {id(s) for c in self.sources for s in c.params.values()}
+
+    def _constants_of(self, index: int) -> list[TrainedConstant]:
+        population, found = self.populations[index], []
+        for part in population.parts:
+            for name, given in trained(part).items():
+                unit, shape = u.get_unit(getattr(part, name)), population.varshape
+
+                def value(given=given, unit=unit, shape=shape):
+                    return jnp.broadcast_to(u.Quantity(read(given)).to_decimal(unit), shape).reshape(-1)
+
+                pure = Pure(value, self.states)
+                used = [self.states.all[i] for i in pure.trace()[0]]
+                params = {self.paths[id(s)]: s for s in used if isinstance(s, brainstate.ParamState)}
+                found.append(TrainedConstant((*self._node_paths[id(part)], name), index, params, pure))
+        return found
 
     def send(self, handed: dict[str, Any] | None = None) -> Callable:
         """How a recorder lets projections communicate: parameters held constant, inputs not.
@@ -201,7 +242,7 @@ class Graph:
         return D, f
 
     def _probe(self, *args):
-        recorder = Recorder(jacobian=True, send=self.send())
+        recorder = Recorder(jacobian=True, send=self.send(), parts=self.parts)
         with recording(recorder):
             out = self.model(*args)
         D, f = self.compose(recorder)
@@ -260,7 +301,7 @@ class Graph:
                 warnings.warn(
                     f"the parameter {'.'.join(map(str, path))} acts on {', '.join(direct)} outside a projection, so it has no "
                     "eligibility trace and gets the gradient of the newest step only: let its layer be the `comm` of an "
-                    "AlignPostProj or a DeltaProj.",
+                    "projection.",
                     stacklevel=2,
                 )
             if not reached:

@@ -10,7 +10,8 @@ import brainunit as u
 import jax
 import jax.numpy as jnp
 
-from .carry import CARRIES, make_carry
+from .carry import CARRIES
+from .constants import make_trace
 from .engine import Engine
 from .graph import Graph
 from .module import check_dt
@@ -138,7 +139,7 @@ class D_RTRL(SequenceDriver, brainstate.nn.Module):
                 f"the model does not run on an example input of shape {_text(self._inputs)} ({str(error).splitlines()[0]}): check "
                 "the number of inputs, and that `batch_size` is that of the input (None for an input without a batch axis)."
             ) from error
-        self._layouts = {c.name: make_carry(graph, c, self._options) for c in graph.connections.values()}
+        self._layouts = {source.name: make_trace(graph, source, self._options) for source in graph.sources}
         self.traces = {name: EligibilityTrace(layout.zeros()) for name, layout in self._layouts.items()}
         self._graph = graph
         self._engines = OrderedDict()
@@ -222,7 +223,7 @@ class D_RTRL(SequenceDriver, brainstate.nn.Module):
         x = {name: self._layouts[name].input(value)[:, None] for name, value in out["x"].items()}
         new = dict(eps)
         for i in range(len(self.graph.populations)):
-            self._engine._train(i, {}, out, x, values, eps, new, {})
+            self._engine._train(i, {}, out, x, 1, values, eps, new, {})
         return new
 
     def _perturbed_step(self, values, zeros, args):
@@ -283,35 +284,36 @@ class D_RTRL(SequenceDriver, brainstate.nn.Module):
         Parameters
         ----------
         weight : ParamState, path or dotted path
-            A parameter of a projection, e.g. ``"syn.comm.weight"``.
+            A parameter of a projection, e.g. ``"syn.comm.weight"``, or a trained constant, e.g. ``"neu.tau"``.
 
         Returns
         -------
         dict
             ``state path -> d state / d weight``, shaped like the weight with a leading batch axis (as the model
-            has one), in the unit of the state per unit of the weight.
+            has one), in the unit of the state per unit of the weight; for a constant, shaped like the state.
 
         Raises
         ------
         ValueError
-            If no projection holds the parameter.
+            If the parameter is trained through no trace.
         """
         graph = self.graph
         named = {".".join(map(str, path)): state for path, state in graph.params.items()}
         state: Any = weight
         if isinstance(weight, str | tuple | list):
             state = named.get(weight if isinstance(weight, str) else ".".join(map(str, weight)))
-        connections = [c for c in graph.connections.values() if any(s is state for s in c.params.values())]
-        if state is None or not connections:
-            known = sorted({".".join(map(str, p)) for c in graph.connections.values() for p in c.params})
+        sources = [c for c in graph.sources if any(s is state for s in c.params.values())]
+        if state is None or not sources:
+            known = sorted({".".join(map(str, p)) for c in graph.sources for p in c.params})
             raise ValueError(f"`weight` {weight!r} has no trace; parameters with one: {', '.join(known) or 'none'}.")
         result: dict[Path, Any] = {}
-        for connection in connections:
-            layout = self._layouts[connection.name]
-            paths = {h.name: h.path for h in layout.population.hidden}
-            for name, item in layout.dense(self.traces[connection.name].value).items():
+        for source in sources:
+            population = graph.populations[source.population]
+            paths = {h.name: h.path for h in population.hidden}
+            layout = self._layouts[source.name]
+            for name, item in layout.dense(self.traces[source.name].value).items():
                 path = paths[name]
-                value = layout.like_weight(item, state.value, layout.population.units[name])
+                value = layout.like_weight(item, state.value, population.units[name])
                 result[path] = jax.tree.map(jnp.add, result[path], value) if path in result else value
         return result
 

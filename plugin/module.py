@@ -70,7 +70,7 @@ class Dynamics(brainstate.nn.Dynamics):
 
     def replaced(self, **constants: Any) -> Any:
         """The same module (it shares all states) with other values of constants."""
-        other = copy.copy(self)
+        other: Any = copy.copy(self)
         vars(other).update(constants)
         return other
 
@@ -201,7 +201,7 @@ class Neuron(Dynamics):
         Name of the module.
     """
 
-    graph_invisible_attrs = ("receivers", "filters", "_before_updates")  # reached through their projections
+    graph_invisible_attrs: tuple[str, ...] = ("receivers", "filters", "_before_updates")  # reached through their projections
 
     def __init__(
         self,
@@ -264,7 +264,8 @@ class Neuron(Dynamics):
             named = {name: value for name, value in point.items() if isinstance(name, str)}
             return self.transition(**named, current=Current(current.external, terms))
 
-        return automatic(transition, {**point, **{("g", i): g for i, (_, g) in enumerate(current.terms)}})
+        conductances: dict[Any, Any] = {("g", i): g for i, (_, g) in enumerate(current.terms)}
+        return automatic(transition, conductances | point)
 
     def reset(self, V, spike):
         """Potential after the reset that ``spike`` causes."""
@@ -312,17 +313,17 @@ class Synapse(Dynamics):
         super().__init__(in_size, name=name)
         self._inputs: list[Any] = []
 
-    def conductance(self, **states: Any) -> Any:
+    def conductance(self, *args: Any, **states: Any) -> Any:
         """What the output reads, a function of the new states."""
         return states["g"]
 
-    def conductance_jacobian(self, **states: Any) -> Entries:
+    def conductance_jacobian(self, *args: Any, **states: Any) -> Entries:
         """Entries ``("g", state) -> derivative`` of :meth:`conductance`."""
         if type(self).conductance is Synapse.conductance:
             return {("g", "g"): 1.0}
         return automatic(lambda point: {"g": self.conductance(**point)}, states)
 
-    def conductance_constant_jacobian(self, **states: Any) -> Entries:
+    def conductance_constant_jacobian(self, *args: Any, **states: Any) -> Entries:
         """Entries ``("g", constant) -> derivative`` of :meth:`conductance` for the constants that are trained."""
         return self._by_constants(lambda module: {"g": module.conductance(**states)})
 

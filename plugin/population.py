@@ -17,6 +17,7 @@ import brainstate
 import brainunit as u
 import jax.numpy as jnp
 
+from .constant import trained
 from .jacobian import Entries, Kind, coefficient, compose
 from .module import Neuron, Synapse, SynOut
 from .recorder import Recorder
@@ -64,6 +65,10 @@ class Population:
                 names[name] = ".".join(map(str, path))
                 self.hidden.append(Hidden(names[name], path, state, u.get_unit(state.value)))
             self.names[id(part)] = names
+        self.constants = {
+            id(part): {name: ".".join(map(str, (*paths[id(part)], name))) for name in trained(part)}
+            for part in self.parts
+        }
         self.varshape = tuple(neuron.varshape)
         self.size = math.prod(self.varshape)
         shape = u.math.shape(self.hidden[0].state.value)
@@ -90,6 +95,7 @@ class Population:
         """``D`` with keys (state, state) and ``f`` with keys (state, drive), as mantissas in the states' units."""
         new_rows = {}
         units = {"delta": self.first(self.neuron)[1]}
+        units |= {drive: u.get_unit(getattr(p, n)) for p in self.parts for n, drive in self.constants[id(p)].items()}
         for syn in self.synapses:
             drive, units[drive] = self.first(syn)
             new_rows[id(syn)] = self._advance(recorder, syn, {"y": {("drive", drive): 1.0}})
@@ -100,8 +106,9 @@ class Population:
                 units[self.direct[id(source)]] = u.get_unit(recorder.y[id(source)])
                 conductance = {("drive", self.direct[id(source)]): 1.0}
             else:
-                entries = source.conductance_jacobian(**recorder.new[id(source)])
-                conductance = compose(entries, new_rows[id(source)])["g"]
+                new = recorder.new[id(source)]
+                entries = {**source.conductance_jacobian(**new), **source.conductance_constant_jacobian(**new)}
+                conductance = compose(entries, {**new_rows[id(source)], **self._acting(source)})["g"]
             if affine:
                 _add(sources, compose(out.jacobian(), {"g": conductance}))
             else:
@@ -109,7 +116,9 @@ class Population:
         rows = self._advance(recorder, self.neuron, sources)
         new_rows[id(self.neuron)] = rows
         if self.neuron.filters:
-            spike = compose(self.neuron.spike_jacobian(**recorder.new[id(self.neuron)]), rows)["z"]
+            new = recorder.new[id(self.neuron)]
+            entries = {**self.neuron.spike_jacobian(**new), **self.neuron.spike_constant_jacobian(**new)}
+            spike = compose(entries, {**rows, **self._acting(self.neuron)})["z"]
             for part in self.neuron.filters:
                 new_rows[id(part)] = self._advance(recorder, part, {"z": spike})
         D: Entries = {}
@@ -138,8 +147,12 @@ class Population:
             )
         names = self.names[id(part)]
         rows = {name: {("old", state): 1.0} for name, state in names.items()}
-        out = compose(recorder.entries[id(part)], {**drives, **rows})
+        out = compose(recorder.entries[id(part)], {**drives, **rows, **self._acting(part)})
         return {name: out.get(name, {}) for name in names}
+
+    def _acting(self, part) -> dict[str, dict]:
+        """Rows of a part's trained constants: drives like any other."""
+        return {name: {("drive", drive): 1.0} for name, drive in self.constants[id(part)].items()}
 
     def canonical(self, value: Any, kind: Kind):
         """An entry as an array of shape (), (size,) or (rows, size), by its kind."""

@@ -52,11 +52,14 @@ class Recorder:
         ``id(state) -> array`` added to the mantissa of that new state.
     send : callable, optional
         ``(projection, x) -> y``, replaces the evaluation of the projection's layer.
+    parts : frozenset of int
+        ``id`` of the modules whose trained constants act through the trace.
     """
 
     jacobian: bool = False
     zeros: dict[int, jax.Array] = field(default_factory=dict)
     send: Any = None
+    parts: frozenset[int] = frozenset()
     calls: int = 0
     x: dict[int, Any] = field(default_factory=dict)
     y: dict[int, Any] = field(default_factory=dict)
@@ -89,11 +92,11 @@ class Recorder:
 
     def holds(self, module) -> bool:
         """Whether the trained constants of a module are held: inside its step they act through the trace."""
-        return self.send is not None and id(module) not in self.new
+        return id(module) in self.parts and id(module) not in self.new
 
     def inside(self, module):
         """The module as the rest of its population reads it: its trained constants act through the trace."""
-        return module if self.send is None else module.held()
+        return module.held() if id(module) in self.parts else module
 
     def _shifted(self, state, value):
         zero = self.zeros.get(id(state))

@@ -10,6 +10,7 @@ import jax
 
 from .carry import Carry
 from .graph import Graph
+from .layer import Layer
 from .module import Dynamics, Neuron
 
 __all__ = ["Report"]
@@ -34,6 +35,8 @@ class Report:
 
     @staticmethod
     def _flops(layout: Carry) -> int:
+        if not isinstance(layout, Layer):
+            return 0
         product = 2 * layout.rows * layout.in_size * layout.out_size
         return product * (2 + layout.products())
 
@@ -66,15 +69,15 @@ class Report:
             lines += _table(rows)
         rows = [("parameter", "shape", "trained by", "trace")]
         covered = set()
-        for connection in graph.connections.values():
-            layout = self._layouts[connection.name]
-            for path, state in connection.params.items():
+        for traced in graph.sources:
+            layout = self._layouts[traced.name]
+            for path, state in traced.params.items():
                 covered.add(id(state))
                 rows.append(
                     (
                         _dotted(path),
                         _shape(state),
-                        f"trace through {connection.name}",
+                        f"trace through {traced.name}",
                         f"{layout}; {_bytes(layout.nbytes())}",
                     )
                 )

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .engine import Engine
+from .layer import Layer
 from .recorder import active
 
 __all__ = ["SequenceDriver", "check_finite", "check_mask", "check_sequences", "one_call"]
@@ -187,7 +188,8 @@ class SequenceDriver:
         traced = sum(layout.nbytes() for layout in self._layouts.values())
         item = jnp.zeros((), brainstate.environ.dftype()).dtype.itemsize
         values = sum(3 * p.rows * p.size * len(p.hidden) for p in graph.populations)
-        values += sum(layout.rows * (layout.in_size + 3 * layout.out_size) for layout in self._layouts.values())
+        layers = [layout for layout in self._layouts.values() if isinstance(layout, Layer)]
+        values += sum(layer.rows * (layer.in_size + 3 * layer.out_size) for layer in layers)
         return int(min(256, max(64, traced // max(1, item * values))))
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import brainunit as u
 
-from etrax.constant import text
+from etrax.constant import fixed, text
 from etrax.module import SynOut
 
 __all__ = ["COBA", "CUBA", "MgBlock"]
@@ -30,7 +30,7 @@ class CUBA(SynOut):
 
     def __init__(self, scale=u.volt):
         super().__init__()
-        self.scale = scale
+        self.scale = fixed(self, "scale", scale)
 
     def update(self, conductance, potential=None):
         """The current ``g * scale``."""
@@ -56,7 +56,7 @@ class COBA(SynOut):
 
     def __init__(self, E):
         super().__init__()
-        self.E = E
+        self.E = fixed(self, "E", E)
 
     def update(self, conductance, potential):
         """The current ``g (E - V)``."""
@@ -95,11 +95,11 @@ class MgBlock(SynOut):
 
     def __init__(self, E=0.0, cc_Mg=1.2, alpha=0.062, beta=3.57, V_offset=0.0):
         super().__init__()
-        self.E = E
-        self.cc_Mg = cc_Mg
-        self.alpha = alpha
-        self.beta = beta
-        self.V_offset = V_offset
+        self.E = fixed(self, "E", E)
+        self.cc_Mg = fixed(self, "cc_Mg", cc_Mg)
+        self.alpha = fixed(self, "alpha", alpha)
+        self.beta = fixed(self, "beta", beta)
+        self.V_offset = fixed(self, "V_offset", V_offset)
 
     def update(self, conductance, potential):
         """The current ``g (E - V)`` times the fraction of open channels."""
