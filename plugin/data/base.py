@@ -291,6 +291,7 @@ class Batches:
         self.units = source.n_units if units is None else units
         if _whole("units", self.units) > source.n_units or source.n_units % self.units:
             raise ValueError(f"`units` must divide the {source.n_units} units of {source.name!r}, got {units}.")
+        self._n_units: int = source.n_units
         self.batch_size, self.epoch, self.index = batch_size, 0, 0
         self._source, self._shuffle, self._seed = source, shuffle, seed
         self._counts, self._drop_last = counts, drop_last
@@ -353,7 +354,7 @@ class Batches:
             times, units = self._source.read(int(index))
             step = np.floor((times.astype(np.float64) - self._start) / self._dt + _EDGE).astype(np.int64)
             inside = (step >= 0) & (step < self.steps)
-            unit = units[inside].astype(np.int64) * self.units // self._source.n_units
+            unit = units[inside].astype(np.int64) * self.units // self._n_units
             at = (step[inside] * len(records) + column) * self.units + unit
             if self._counts:
                 at, number = np.unique(at, return_counts=True)

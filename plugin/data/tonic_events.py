@@ -48,8 +48,8 @@ class TonicEvents(Recordings):
         self._size = tuple(int(n) for n in size)
         self.n_units = int(np.prod(self._size))
         stated = getattr(dataset, "targets", None)
-        known = stated is not None and len(stated) == len(dataset)
-        targets = list(stated) if known else [dataset[i][1] for i in range(len(dataset))]
+        known = () if stated is None else list(stated)
+        targets = known if len(known) == len(dataset) else [dataset[i][1] for i in range(len(dataset))]
         names = sorted({str(target) for target in targets})
         whole = all(isinstance(target, int | np.integer) for target in targets)
         labels = targets if whole else [names.index(str(target)) for target in targets]

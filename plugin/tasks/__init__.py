@@ -63,8 +63,9 @@ def get(name: str, **options) -> Task:
         If a package is missing that the task takes its data from.
     """
     family, colon, member = name.partition(":")
+    args: tuple[str, ...] = ()
     if name in TASKS:
-        make, args = _function(*TASKS[name]), ()
+        make = _function(*TASKS[name])
     elif family in FAMILIES and colon and member:
         make, args = _function(*FAMILIES[family][1:]), (member,)
     else:

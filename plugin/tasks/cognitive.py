@@ -86,7 +86,7 @@ def cogtask(
         values, target, info = trials.sample_trial(0, key=key)
         step = jnp.arange(len(values))
         counts = jnp.zeros(len(values), bool)
-        end = 0
+        end: Any = 0
         for name, start, stop in info["phase_history"]:
             end = jnp.maximum(end, stop)
             if name in answers:
@@ -127,7 +127,7 @@ def cogtask(
         classes=("hold", *(f"answer {label}" for label in range(1, n_classes))) if categorical else (),
         outputs=() if categorical else tuple(f"output {number}" for number in range(trials.num_outputs)),
         stepwise=bool(categorical and (np.diff(targets[counted], axis=0) != 0).any()),
-        n_steps=len(mask),
+        n_steps=counted.size,
         recipe=Recipe(tau_a=500.0 * u.ms, beta=1.0 * u.mV, weight_scale=6.0 * u.mS, epochs=20),
         **drawn(make),
     )
