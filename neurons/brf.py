@@ -9,8 +9,8 @@ r"""Balanced resonate-and-fire neuron.
 in forward-Euler steps. :math:`V + i W` is the complex potential of the paper, and :math:`p(\omega)` its
 divergence boundary: at b = p a step of forward Euler neither damps nor amplifies, so
 :math:`b_0 > 0` keeps the neuron stable. A spike resets nothing but raises q, which damps the
-oscillation and lifts the threshold while it decays. Higuchi et al. 2024, arXiv 2402.14603, section 3
-(dynamics, divergence boundary, refractory period, smooth reset). As everywhere here, what the
+oscillation and lifts the threshold while it decays. Higuchi et al. 2024, arXiv 2402.14603 (dynamics,
+divergence boundary, refractory period, smooth reset). As everywhere here, what the
 spike of a step does is carried out at the start of the next one: the state q is
 the one that the paper's spike of this step is compared with. The paper has no units:
 :math:`\tau = 1 s`, :math:`V_{th} = \beta = 1`, :math:`R = 1`, :math:`dt = 0.01 s`.
@@ -24,6 +24,7 @@ import brainstate
 import braintools
 import brainunit as u
 import jax
+import jax.numpy as jnp
 
 from etrax.constant import Constant
 from etrax.module import Neuron
@@ -55,6 +56,11 @@ class BRF(Neuron):
         See :class:`etrax.Neuron`.
     detach_reset : bool
         Whether the surrogate derivative is kept out of q.
+
+    Raises
+    ------
+    ValueError
+        When the states are made, if ``omega`` is larger than ``1 / dt``: no step of forward Euler is stable then.
     """
 
     R = Constant(u.ohm)
@@ -97,6 +103,7 @@ class BRF(Neuron):
 
     def initial(self, batch_size: int | None = None) -> dict:
         """See `Dynamics.initial`."""
+        self._check_omega()
         return {
             "V": braintools.init.param(self.V_initializer, self.varshape, batch_size),
             "W": braintools.init.param(self.W_initializer, self.varshape, batch_size),
@@ -148,6 +155,16 @@ class BRF(Neuron):
             entries["V", "V"] = entries["V", "V"] + u.maybe_decimal(gain * current.slope)
             entries["V", "slope"] = gain * V
         return entries
+
+    def _check_omega(self) -> None:
+        dt = brainstate.environ.get("dt", None)
+        turn = 0.0 if dt is None else u.maybe_decimal(dt * self.omega)
+        if not isinstance(turn, jax.core.Tracer) and bool(jnp.any(jnp.abs(turn) > 1.0)):
+            highest = float(jnp.max(jnp.abs(turn)))
+            raise ValueError(
+                f"`omega` must be at most 1 / dt, but dt * omega is {highest:.4g} at dt = {dt}: take a smaller time step or a "
+                "lower frequency."
+            )
 
     def _distance(self, V, q):
         return (V - self.V_th - self.beta * q) / self.V_th

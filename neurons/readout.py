@@ -18,13 +18,12 @@ import braintools
 import brainunit as u
 
 from etrax.constant import Constant
-from etrax.module import Dynamics, Neuron
-from etrax.recorder import active
+from etrax.module import Filter, Neuron
 
 __all__ = ["LeakyReadout"]
 
 
-class LeakyReadout(Dynamics):
+class LeakyReadout(Filter):
     """Linear readout of low-passed spikes with state ``s`` (no unit).
 
     Parameters
@@ -49,7 +48,7 @@ class LeakyReadout(Dynamics):
 
     tau = Constant(u.ms)
 
-    graph_invisible_attrs = ("pre",)
+    output = "s"
 
     def __init__(
         self,
@@ -61,15 +60,8 @@ class LeakyReadout(Dynamics):
         *,
         pre: Neuron | None = None,
     ):
-        super().__init__(in_size, name=name)
+        super().__init__(in_size, name=name, pre=pre)
         self.out_size = out_size
-        self.pre = pre
-        if pre is not None:
-            if pre.varshape != self.varshape:
-                raise ValueError(
-                    f"`in_size` is {self.varshape} but `pre` has shape {pre.varshape}: give them one shape."
-                )
-            pre.filters.append(self)
         self.tau = tau
         shape = (math.prod(self.in_size), math.prod(self.out_size))
         self.weight = brainstate.ParamState(braintools.init.param(w_init, shape))
@@ -91,8 +83,6 @@ class LeakyReadout(Dynamics):
 
     def update(self, x):
         """Filter the spikes ``x``, shape ``([batch,] *in_size)``, and weigh them, shape ``([batch,] *out_size)``."""
-        recorder = active()
-        self.step(z=x if recorder is None or self.pre is None else recorder.emission(self.pre, x))
-        s = self.s.value
+        s = super().update(x)
         lead = u.math.shape(s)[: u.math.ndim(s) - len(self.in_size)]
         return (s.reshape(*lead, -1) @ self.weight.value).reshape(*lead, *self.out_size)

@@ -4,10 +4,10 @@ r"""Adaptive leaky integrate-and-fire neuron in symplectic-Euler steps.
 
     V_k = \hat V_k \text{ after the reset},    w_k = \beta w_{k-1} + (1 - \beta) (a (V_k - V_{rest}) + b z_k)
 
-with :math:`\alpha = e^{-dt/\tau}`, :math:`\beta = e^{-dt/\tau_w}`. Baronig et al. 2024, arXiv 2408.07517,
-eq. 6: unlike in forward Euler the adaptation sees the new potential, so that the neuron oscillates
-without becoming unstable, whatever the time step. As everywhere here, reset and spike-triggered
-adaptation of step k are carried out at the start of step k + 1: the states are
+with :math:`\alpha = e^{-dt/\tau}`, :math:`\beta = e^{-dt/\tau_w}`. Baronig et al. 2024, arXiv 2408.07517
+(2025, Nature Communications 16, doi 10.1038/s41467-025-60878-z): unlike in forward Euler the
+adaptation sees the new potential, which keeps oscillations stable. As everywhere here, reset
+and spike-triggered adaptation of step k are carried out at the start of step k + 1: the states are
 :math:`\hat V_k` and :math:`w_{k-1}`, the spikes those of the paper. There, potentials have no unit,
 :math:`V_{rest} = 0`, :math:`V_{th} = 1`, :math:`R = 1`.
 """

@@ -14,26 +14,43 @@ from . import neurons, synapses
 from .adapter import adapt
 from .baselines import BPTT
 from .check import JacobianCheck, check_jacobian
+from .eprop import EProp
+from .gradient_report import GradientReport, gradient_report
 from .learner import D_RTRL, EligibilityTrace, NoTrace, compile
+from .metrics import BenchmarkFigures, benchmark_figures
 from .module import Current, Dynamics, Filter, Neuron, Synapse, SynOut
+from .neurobench import neurobench_model
+from .nir import to_nir
+from .nir_import import from_nir
+from .pattern import Pattern, register_pattern
 from .rtrl import RTRL
 
 __all__ = [
     "BPTT",
     "D_RTRL",
     "RTRL",
+    "BenchmarkFigures",
     "Current",
     "Dynamics",
+    "EProp",
     "EligibilityTrace",
     "Filter",
+    "GradientReport",
     "JacobianCheck",
     "Neuron",
     "NoTrace",
+    "Pattern",
     "SynOut",
     "Synapse",
     "adapt",
+    "benchmark_figures",
     "check_jacobian",
     "compile",
+    "from_nir",
+    "gradient_report",
+    "neurobench_model",
     "neurons",
+    "register_pattern",
     "synapses",
+    "to_nir",
 ]

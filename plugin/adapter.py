@@ -18,6 +18,7 @@ import brainstate
 import brainunit as u
 import jax
 import jax.numpy as jnp
+from brainstate.mixin import ParamDescriber
 
 from .constant import text
 from .elementwise import Mixing, same, touched
@@ -30,7 +31,7 @@ _KEY = "etrax"
 _RESERVED = frozenset({"current", "slope", "delta", "y", "output"})  # names of drives, and of the adapter's own state
 
 
-def adapt(module: brainstate.nn.Module, kind: str | None = None) -> AdaptedNeuron | AdaptedSynapse:
+def adapt(module: Any, kind: str | None = None) -> Any:
     """Let a neuron or synapse of ``brainpy.state``, or dynamics of your own, join a network.
 
     Parameters
@@ -38,12 +39,13 @@ def adapt(module: brainstate.nn.Module, kind: str | None = None) -> AdaptedNeuro
     module : brainstate.nn.Module
         It keeps its memory in ``brainstate.HiddenState`` of shape ``([batch,] *varshape)`` and makes one step
         in ``update(x)``, element by element. The adapter holds it as ``module``; its states are found below.
+        The description of a synapse (``Expon.desc(n, tau=...)``) gives a description: a synapse that projections share.
     kind : {'neuron', 'synapse'}, optional
         A neuron, if left out, exactly where the module has a method ``get_spike``.
 
     Returns
     -------
-    AdaptedNeuron or AdaptedSynapse
+    AdaptedNeuron, AdaptedSynapse or description of one
         To be used as ``post`` of a projection, or as ``syn`` of one.
 
     Raises
@@ -55,6 +57,8 @@ def adapt(module: brainstate.nn.Module, kind: str | None = None) -> AdaptedNeuro
     """
     if kind not in (None, "neuron", "synapse"):
         raise ValueError(f"`kind` must be 'neuron' or 'synapse', got {kind!r}.")
+    if isinstance(module, ParamDescriber) and kind != "neuron" and not hasattr(module.cls, "get_spike"):
+        return AdaptedSynapse.desc(module)
     if isinstance(module, Dynamics):
         raise TypeError(f"`module` {type(module).__name__} is an etrax module already: use it as it is.")
     if not isinstance(module, brainstate.nn.Module) or type(module).update is brainstate.nn.Module.update:
@@ -71,6 +75,8 @@ class _Adapted(Dynamics):
     output: brainstate.HiddenState | None  # what the update returns, where that is none of the module's own states
     _output_name: str
     _input_advice: str
+
+    closed_form = False
 
     def _wrap(self, module) -> None:
         self.module = module
@@ -411,7 +417,7 @@ class AdaptedSynapse(_Adapted, Synapse):
     Parameters
     ----------
     module : brainstate.nn.Module
-        What is wrapped.
+        What is wrapped, or its description.
     """
 
     graph_invisible_attrs = ("_proved",)
@@ -421,7 +427,8 @@ class AdaptedSynapse(_Adapted, Synapse):
         "`brainpy.state.AMPA` does, is no synapse of the postsynaptic side."
     )
 
-    def __init__(self, module: brainstate.nn.Module):
+    def __init__(self, module: Any):
+        module = module() if isinstance(module, ParamDescriber) else module
         super().__init__(_shape(module))
         self._wrap(module)
 

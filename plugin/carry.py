@@ -6,11 +6,15 @@ state, with ``M_t = D_K ... D_{t+1}``. What is kept of it between chunks is a ch
 ========  =======================  ==========================================================
 carry     memory per sample        exactness
 ========  =======================  ==========================================================
-dense     I N per state, or I      exact
+dense     W per state, or I        exact
 window    M (I + N S)              exact up to the product of ``D`` over ``M`` steps
 rank1     I + N S                  an approximation at every step (ES-D-RTRL)
 none      0                        truncated at the chunk
 ========  =======================  ==========================================================
+
+``W`` is the number of weights: ``I N``, or the non-zeros of a sparse layer, or ``N`` of an element-wise one.
+A layer of no known `Pattern` is carried densely by its effective weights if it is affine in its input and has at
+least a quarter as many parameters; any other is carried by a window in place of 'dense', and the report says so.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ from .layer import Layer, per_row
 __all__ = ["CARRIES", "Carry", "Dense", "Nothing", "RankOne", "Window", "make_carry"]
 
 CARRIES = ("dense", "window", "rank1", "none")
+MOST_WEIGHTS = 4  # effective weights per parameter that a dense trace may have
 
 Trace = dict[str, Any]
 
@@ -104,8 +109,8 @@ class Carry:
 class Dense(Layer, Carry):
     """The whole trace: ``{state: {"x": array, "one": array}}``, ``x`` for the weights and ``one`` for a bias.
 
-    Where ``M_t f_t`` is the same for all neurons (kind *uniform*), ``x`` is the filtered input itself, of
-    shape ``(rows, I)`` instead of ``(rows, I, N)``. The trace of a bias is that of an input that is always 1.
+    ``x`` has shape ``(rows, I, N)``, or ``(rows, non-zeros)`` for a sparse layer. Where ``M_t f_t`` is the same
+    for all neurons (kind *uniform*), it is the filtered input itself, of shape ``(rows, I)``. The trace of a bias is that of an input that is always 1.
     """
 
     def __init__(self, graph: Graph, connection: Connection, dtype=None):
@@ -118,7 +123,7 @@ class Dense(Layer, Carry):
         out = {}
         for state, kind in self.kinds.items():
             uniform = kind is Kind.UNIFORM
-            shape = (self.rows, self.in_size) if uniform else (self.rows, self.in_size, self.out_size)
+            shape = (self.rows, self.in_size) if uniform else (self.rows, *self.weight_shape)
             out[state] = {"x": jnp.zeros(shape, self.stored)}
             if self.bias:
                 out[state]["one"] = jnp.zeros(() if uniform else (self.rows, self.out_size), self.stored)
@@ -137,13 +142,13 @@ class Dense(Layer, Carry):
                 new[state] = item
                 continue
             factor = self.over_time(F[state])
-            item = {"x": jnp.einsum("rti,rtn->rin", x, factor)}
+            item = {"x": self.outer(x, factor)}
             if self.bias:
                 item["one"] = jnp.sum(factor, 1)
             for k, m in mixing.items():
                 m = self.full(m)
                 old = eps[k]["x"]
-                item["x"] += old[:, :, None] * m[:, None, :] if old.ndim == 2 else old * m[:, None, :]
+                item["x"] += (self.at_pre(old) if self.kinds[k] is Kind.UNIFORM else old) * self.at_post(m)
                 if self.bias:
                     item["one"] += eps[k]["one"] * m
             new[state] = item
@@ -158,14 +163,16 @@ class Dense(Layer, Carry):
             if state not in back:
                 continue
             a, item = back[state].reshape(self.rows, self.out_size), eps[state]
-            if kind is Kind.UNIFORM and not self.linear:
+            if kind is Kind.UNIFORM and self.pattern is None:
                 rows.append((item["x"], a))
                 rows.append((jnp.zeros_like(item["x"]), (item["one"] - 1.0) * a))
                 continue
             if kind is Kind.UNIFORM:
-                weights.append(item["x"].T @ a)
-            else:  # one sweep; as a matrix product it would be transposed first
-                weights.append(jnp.sum(item["x"] * a[:, None, :], 0))
+                weights.append(self.correlate(item["x"], a))
+            else:  # sample by sample: as a matrix product the trace would be transposed, as one sum it is read badly
+                sweep = (item["x"], self.at_post(a))
+                zero = jnp.zeros(jnp.broadcast_shapes(*(leaf.shape[1:] for leaf in sweep)), self.dtype)
+                weights.append(jax.lax.scan(lambda G, at: (G + at[0] * at[1], None), zero, sweep)[0])
             if self.bias:
                 bias.append(jnp.sum(item["one"] * a, 0))
         grads = jax.tree.map(jnp.zeros_like, {i: values[i] for i in self.indices})
@@ -182,7 +189,9 @@ class Dense(Layer, Carry):
         out = {}
         for state, item in eps.items():
             x = item["x"]
-            full = {"x": jnp.broadcast_to(x[:, :, None], (*x.shape, self.out_size)) if x.ndim == 2 else x}
+            if self.kinds[state] is Kind.UNIFORM:
+                x = jnp.broadcast_to(self.at_pre(x), (self.rows, *self.weight_shape))
+            full = {"x": x}
             if self.bias:
                 full["one"] = jnp.broadcast_to(item["one"], (self.rows, self.out_size))
             out[state] = full
@@ -193,18 +202,23 @@ class Dense(Layer, Carry):
         return sum(kind > Kind.UNIFORM for kind in self.kinds.values())
 
     def __str__(self) -> str:
-        return ", ".join(f"{s} {'input only' if k is Kind.UNIFORM else 'dense'}" for s, k in self.kinds.items())
+        size = "dense" if self.pre is None else "per synapse"
+        if self.shared or (self.pre is not None and self.synapses == self.in_size == self.out_size):
+            size = "per neuron"
+        return ", ".join(f"{s} {'input only' if k is Kind.UNIFORM else size}" for s, k in self.kinds.items())
 
 
 class Window(Layer, Carry):
     """The factors of the last ``M`` steps: inputs ``x_s`` and ``M_s f_s``, propagated to the present.
 
-    Serves every layer with a VJP, since no trace of its parameters is formed.
+    Serves every layer with a VJP, since no trace of its parameters is formed. ``reason`` says why it was chosen
+    in place of a dense trace.
     """
 
-    def __init__(self, graph: Graph, connection: Connection, length: int):
+    def __init__(self, graph: Graph, connection: Connection, length: int, reason: str = ""):
         super().__init__(graph, connection)
         self.length = length
+        self.reason = reason
 
     def zeros(self) -> Trace:
         """See `Carry.zeros`."""
@@ -239,11 +253,15 @@ class Window(Layer, Carry):
 
     def dense(self, eps: Trace) -> dict[str, dict[str, jax.Array]]:
         """See `Carry.dense`."""
-        self.check_affine()
+        if not self.is_affine:
+            raise ValueError(
+                f"`comm` of {self.connection.name} is not affine in its input, so a window keeps its inputs and no trace of "
+                "its parameters: only their gradient can be had."
+            )
         out = {}
         for state, value in eps["F"].items():
             factor = self.over_time(value)
-            out[state] = {"x": jnp.einsum("rti,rtn->rin", eps["x"], factor), "one": jnp.sum(factor, 1)}
+            out[state] = {"x": self.outer(eps["x"], factor), "one": jnp.sum(factor, 1)}
         return out
 
     def products(self) -> int:
@@ -251,7 +269,7 @@ class Window(Layer, Carry):
         return 1
 
     def __str__(self) -> str:
-        return f"window of {self.length} steps"
+        return f"window of {self.length} steps" + (f" ({self.reason})" if self.reason else "")
 
 
 class Nothing(Window):
@@ -352,7 +370,7 @@ class RankOne(Layer, Carry):
         out = {}
         for state, value in eps["F"].items():
             factor = value.reshape(self.rows, self.out_size) / self._correction(eps)
-            out[state] = {"x": eps["x"][:, :, None] * factor[:, None, :], "one": factor}
+            out[state] = {"x": self.at_pre(eps["x"]) * self.at_post(factor), "one": factor}
         return out
 
     def __str__(self) -> str:
@@ -362,13 +380,28 @@ class RankOne(Layer, Carry):
 def make_carry(graph: Graph, connection: Connection, options: dict[str, Any]) -> Carry:
     """The carry that a learner's options ask for."""
     kind = options["carry"]
+    if not connection.params:
+        return Nothing(graph, connection)
+    reason = ""
     if kind == "dense":
-        return Dense(graph, connection, options["trace_dtype"])
-    if kind == "window":
-        return Window(graph, connection, options["window"] or natural_window(graph, connection, options["tolerance"]))
+        reason = why_not_dense(Layer(graph, connection))
+        if not reason:
+            return Dense(graph, connection, options["trace_dtype"])
+    if kind == "window" or reason:
+        length = options["window"] or natural_window(graph, connection, options["tolerance"])
+        return Window(graph, connection, length, reason)
     if kind == "rank1":
         return RankOne(graph, connection, options["decay"])
     return Nothing(graph, connection)
+
+
+def why_not_dense(layer: Layer) -> str:
+    """Why a layer has no dense trace, or one of a size out of proportion; empty if it has."""
+    if not layer.is_affine:
+        return "not affine in its input"
+    if layer.pattern is None and layer.synapses > MOST_WEIGHTS * layer.n_params():
+        return f"{layer.synapses} effective weights of {layer.n_params()} parameters"
+    return ""
 
 
 def natural_window(graph: Graph, connection: Connection, tolerance: float) -> int:
@@ -387,6 +420,6 @@ def natural_window(graph: Graph, connection: Connection, tolerance: float) -> in
     if slowest >= 1.0:
         raise ValueError(
             f"a state behind {connection.name} does not decay by itself (factor {slowest:.3g} per step), so `tolerance` gives no "
-            "window: pass `window=` as a number of steps, or use `carry='dense'`."
+            "window: pass `window=` as a number of steps, or a layer that has a trace (see `etrax.register_pattern`) with `carry='dense'`."
         )
     return max(1, math.ceil(math.log(tolerance) / math.log(slowest))) if slowest > 0 else 1

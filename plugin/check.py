@@ -133,11 +133,10 @@ def _cases(module, points: int, rng):
 def _named(point: dict) -> dict:
     """A flat point as the arguments of a neuron's transition."""
     states = {k: v for k, v in point.items() if k not in ("current", "slope")}
-    first = u.get_unit(point["delta"])
-    return {
-        **states,
-        "current": Current(point["current"], [(_Slope(first), point["slope"])] if "slope" in point else []),
-    }
+    terms: list = []
+    if "slope" in point:
+        terms.append((_Slope(u.get_unit(point["current"]) / u.get_unit(point["slope"])), point["slope"]))
+    return {**states, "current": Current(point["current"], terms)}
 
 
 class _Slope(SynOut):
@@ -155,28 +154,34 @@ class _Slope(SynOut):
 
 
 def _compare(name, point, apply, registered, errors, rtol, rng) -> None:
-    entries = registered(point)
+    ones = jax.tree.map(jnp.ones_like, point)
+    signs = jax.tree.map(lambda leaf: jnp.asarray(rng.choice([-1.0, 1.0], leaf.shape)), point)
+
+    def along(point, source, tangent):
+        return jax.jvp(lambda moved: apply({**point, source: moved}), (point[source],), (tangent,))[1]
+
+    @jax.jit
+    def everything(point):
+        found = {source: (along(point, source, ones[source]), along(point, source, signs[source])) for source in point}
+        return registered(point), found
+
+    entries, found = everything(point)
     for source, value in point.items():
-        ones = jax.tree.map(jnp.ones_like, value)
-        signs = jax.tree.map(lambda leaf: jnp.asarray(rng.choice([-1.0, 1.0], leaf.shape)), value)
-
-        def along(tangent, source=source, value=value):
-            return jax.jvp(lambda moved: apply({**point, source: moved}), (value,), (tangent,))[1]
-
-        diagonal, mixed = along(ones), along(signs)
+        diagonal, mixed = found[source]
         for target, derivative in diagonal.items():
             unit = u.get_unit(derivative)
             truth = u.get_mantissa(derivative)
-            if not np.allclose(u.get_mantissa(mixed[target]), truth * jax.tree.leaves(signs)[0], rtol=1e-8, atol=1e-12):
+            if not np.allclose(
+                u.get_mantissa(mixed[target]), truth * jax.tree.leaves(signs[source])[0], rtol=1e-8, atol=1e-12
+            ):
                 raise ValueError(
                     f"`transition` of {name} mixes neurons: the new {target} of one neuron depends on {source} of another. A "
                     "transition must be element-wise; put interaction between neurons into a projection."
                 )
             label = f"d {target} / d {source}"
             entry = entries.get((target, source), 0.0)
-            got = (
-                0.0 if isinstance(entry, float) and entry == 0.0 else coefficient(entry, unit, u.get_unit(value), label)
-            )
+            zero = not isinstance(entry, u.Quantity) and not np.any(entry)
+            got = 0.0 if zero else coefficient(entry, unit, u.get_unit(value), label)
             scale = max(float(np.max(np.abs(truth))), 1e-300)
             error = float(np.max(np.abs(np.asarray(got) - truth))) / scale if np.any(truth) or np.any(got) else 0.0
             if error > rtol:

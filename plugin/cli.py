@@ -15,7 +15,7 @@ from typing import NoReturn
 import brainstate
 import brainunit as u
 
-from . import plots, tasks
+from . import plots, suites, tasks
 from .data import RecordError
 from .files import writable_folder
 from .network import record_trace, record_trial, save_weights
@@ -78,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         help="time steps evaluated in parallel; changes speed and memory, not the gradient (default: chosen by size)",
     )
     command.add_argument("--delay", type=float, metavar="MS", help="task dms: delay before the second stimulus, in ms")
+    suites.add_command(commands)
     command.add_argument("--no-controls", action="store_true", help="leave the two controls out")
     return parser
 
@@ -90,6 +91,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     args = parser.parse_args(argv)
     with brainstate.environ.context(dt=1.0 * u.ms):
+        if args.command == "figures":
+            return suites.run(args, parser)
         try:
             task, recipe, folder = _prepare(args)
         except (ValueError, ModuleNotFoundError) as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import brainstate
 import brainunit as u
 import jax
 import jax.numpy as jnp
@@ -64,9 +65,9 @@ class ConstantTrace(Carry):
         """See `Carry.dense`."""
         return {state: {"one": value} for state, value in eps.items()}
 
-    def like_weight(self, item, weight, unit: u.Unit):
+    def like_weight(self, item, state: brainstate.State, unit: u.Unit):
         """One state's trace with respect to the parameter behind the constant, in the shape of the state."""
-        (index,) = self.indices
+        (index,), weight = self.indices, state.value
         ones = jax.tree.map(jnp.ones_like, weight)
         _, factor = jax.jvp(lambda w: self.constant.value({index: w})[1], (weight,), (ones,))
         value = (item["one"] * factor).reshape(*self.population.batch, *self.population.varshape)

@@ -3,7 +3,8 @@
 1. multiply what enters from outside for the whole chunk (`_send_ahead`), then scan the dynamics alone and keep the
    states and what entered and left the projections (`_simulate`);
 2. look at all steps of the chunk at once, from the stored states: Jacobian entries, inputs,
-   and the learning signals, one derivative of the summed loss (`_observe`);
+   and the learning signals, one derivative of the summed loss (`_observe`), or, through depth, one for each
+   population from the top down, with what the populations above it send back;
 3. scan back through time, element-wise, for the adjoint ``a_t = L_t + D_{t+1}^T a_{t+1}`` and
    the suffix products ``M_t = D_K ... D_{t+1}`` (`_adjoint`);
 4. gradients and the new trace are one matrix product each (`carry.Dense`, or another carry).
@@ -27,7 +28,7 @@ from .recorder import Recorder, recording
 
 __all__ = ["Engine"]
 
-_AXES = {"loss": 0, "aux": 0, "varying": 0, "constant": None, "x": 0}  # where `Engine._observe` depends on time
+_AXES = {"loss": 0, "aux": 0, "varying": 0, "constant": None, "x": 0, "y": 0}  # where `Engine._observe` depends on time
 
 
 class Engine:
@@ -47,11 +48,14 @@ class Engine:
         One step's arguments (shapes are enough).
     within : {'single-step', 'multi-step'}
         Inside a chunk, learning signals of each step alone or backpropagation through its steps.
+    through_depth : bool
+        Whether what a population sends down within a step is its adjoint, instead of its learning signal.
 
     Raises
     ------
     ValueError
-        If the loss is not a scalar, or if it depends on no path from a parameter in ``weights``.
+        If the loss is not a scalar, if it depends on no path from a parameter in ``weights``, or if populations
+        feed each other within one step and credit is to go through depth.
     """
 
     def __init__(
@@ -62,12 +66,15 @@ class Engine:
         weights: list[int],
         slices: tuple,
         within: str = "single-step",
+        through_depth: bool = False,
     ):
         self.graph = graph
         self.traces = traces
         self.step = step
         self.weights = weights
         self.within = within
+        self.through_depth = through_depth
+        self.order = list(range(len(graph.populations)))  # from the top down, if credit goes through depth
         self._simulated = Pure(self._simulate, graph.states)
         self._observed = Pure(self._observe, graph.states)
         self._plain = Pure(self._step_with_zeros, graph.states)
@@ -87,7 +94,8 @@ class Engine:
     # -- one step ------------------------------------------------------------------------
 
     def _simulate(self, handed, *slices):
-        recorder = Recorder(send=self.graph.send(handed) if handed else None)
+        own = handed or any(c.pattern and c.pattern.sparse_product for c in self.graph.connections.values())
+        recorder = Recorder(send=self.graph.send(handed) if own else None)
         with recording(recorder):
             self.step(*slices)
         names = {key: connection.name for key, connection in self.graph.connections.items()}
@@ -95,7 +103,13 @@ class Engine:
 
     def _observe(self, zeros, handed, *slices):
         shifts = {id(h.state): zeros[h.name] for h in self.graph.hidden if h.name in zeros}
-        recorder = Recorder(jacobian=True, zeros=shifts, send=self.graph.send(handed), parts=self.graph.parts)
+        recorder = Recorder(
+            jacobian=True,
+            zeros=shifts,
+            send=self.graph.send(handed),
+            parts=self.graph.parts,
+            cut=self.through_depth,
+        )
         with recording(recorder):
             loss, aux = self.step(*slices)
         if loss is not None:
@@ -116,7 +130,10 @@ class Engine:
                 population = self.graph.populations[key[0]]
                 (varying if kind is Kind.VARYING else constant)[what][key] = population.canonical(value, kind)
         x = {self.graph.connections[key].name: value for key, value in recorder.x.items()}
-        return {"loss": loss, "aux": aux, "varying": varying, "constant": constant, "x": x}
+        sent = (
+            {self.graph.connections[key].name: value for key, value in recorder.y.items()} if self.through_depth else {}
+        )
+        return {"loss": loss, "aux": aux, "varying": varying, "constant": constant, "x": x, "y": sent}
 
     def _find_inputs(self, used, slices) -> list[str]:
         """Connections whose input comes from outside: it, and the layer, depend on no state of the step."""
@@ -153,12 +170,14 @@ class Engine:
     def _find_signals(self, slices) -> None:
         """Which states carry a learning signal, by dependency; every weight must get one of these or a path of its own."""
         seen: set = set()
+        feeds: set = set()  # (what, connection that it feeds in the same step), empty unless credit goes through depth
         values = self.graph.states.read(self.used)
 
         def probe(key, zeros, own):
             # nothing is handed over, so that what projections send depends on the zeros too
             _, out = self._observed({**values, **own}, zeros, {}, *slices)
-            return marked(out["loss"], key, seen)
+            sent = [marked(leaf, (key, name), feeds) for name, y in out["y"].items() for leaf in jax.tree.leaves(y)]
+            return marked(out["loss"], key, seen), sent
 
         def lift(tree):
             return jax.tree.map(lambda a: jnp.asarray(a)[None], tree)
@@ -169,6 +188,7 @@ class Engine:
         for name, zero in self.zeros.items():
             jax.eval_shape(jax.vmap(lambda z, name=name: probe(name, {**self.zeros, name: z}, {})), lift(zero))
         self.signals = set(seen)
+        self._order_by(feeds)
         if self.within == "multi-step":
             return  # a path may lead through later steps
         for i in self.weights:
@@ -176,13 +196,36 @@ class Engine:
             if any(self._is_signalled(c) for c in self.graph.sources if state in c.params.values()):
                 continue
             jax.eval_shape(jax.vmap(lambda v, i=i: probe(i, self.zeros, {i: v})), lift(values[i]))
-            if i not in seen:
+            if i not in seen and not self._reaches(i, feeds):
                 name = ".".join(map(str, self.graph.paths.get(id(state), (f"state {i}",))))
                 raise ValueError(
                     f"no path leads from the parameter {name} to the loss within one step, so its online gradient is always "
                     "zero: let the loss (or a layer above, in the same step) read what it feeds, or leave it out with "
                     "`weights=`."
                 )
+
+    def _order_by(self, feeds: set) -> None:
+        """Put populations in order, those that feed no other first; states that feed one with a signal get a signal."""
+        home = {h.name: i for i, p in enumerate(self.graph.populations) for h in p.hidden}
+        target = {c.name: c.population for c in self.graph.connections.values()}
+        below = {(home[s], target[name]) for s, name in feeds if home[s] != target[name]}
+        waiting, order = list(self.order), []
+        while waiting:
+            free = [i for i in waiting if not any((i, j) in below for j in waiting)]
+            if not free:
+                raise ValueError(
+                    "`through_depth` needs an order of the populations, but some feed each other within one step: let one of them "
+                    "read the spikes of the step before (`get_spike()` ahead of its call)."
+                )
+            order += free
+            waiting = [i for i in waiting if i not in free]
+            self.signals |= {s for s in home if home[s] in waiting and self._reaches(s, feeds)}
+        if feeds:
+            self.order = order
+
+    def _reaches(self, key, feeds: set) -> bool:
+        """Whether a state or parameter feeds a connection whose population has a learning signal."""
+        return any((key, c.name) in feeds and self._is_signalled(c) for c in self.graph.connections.values())
 
     def _is_signalled(self, source) -> bool:
         trace = self.traces[source.name]
@@ -225,19 +268,28 @@ class Engine:
 
         def total(zeros, weights):
             out = look({**fixed, **before, **weights}, zeros, handed, *slices)
-            loss = out.pop("loss")
-            return (0.0 if loss is None else jnp.sum(mask * loss)), (loss, out)
+            loss, sent = out.pop("loss"), out.pop("y")
+            return (jnp.zeros(()) if loss is None else jnp.sum(mask * loss), sent), (loss, out)
 
         if self.within == "multi-step" and self.weights:
             signals, grads, loss, out = self._backpropagate(values, look, before, handed, slices, mask)
         elif self.weights:
-            (signals, grads), (loss, out) = jax.grad(total, argnums=(0, 1), has_aux=True)(zeros, weights)
+            (value, sent), pullback, (loss, out) = jax.vjp(total, zeros, weights, has_aux=True)
+            one, above = jnp.ones_like(value), jax.tree.map(jnp.zeros_like, sent)
+            signals, grads = pullback((one, above))
         else:
             signals, grads = {}, {}
             _, (loss, out) = total(zeros, weights)
         new_eps = dict(eps)
-        for i in range(len(self.graph.populations)):
-            self._train(i, signals, out, x, K, values, eps, new_eps, grads)
+        descend = self.through_depth and bool(self.weights)
+        for i in self.order:
+            if descend:
+                signals = pullback((one, above))[0]
+            ct = self._train(i, signals, out, x, K, values, eps, new_eps, grads)
+            if descend:
+                above = {**above, **self._sent_back(i, ct, sent)}
+        if descend:  # parameters between two populations, outside a projection
+            grads = jax.tree.map(jnp.add, grads, pullback((jnp.zeros_like(one), above))[1])
         new_eps = {name: self.traces[name].keep(value) for name, value in new_eps.items()}
         return last, new_eps, grads, loss, out["aux"]
 
@@ -268,13 +320,23 @@ class Engine:
             loss, aux = self.step(*slices)
         return u.get_mantissa(loss), aux
 
-    def _train(self, index, signals, out, x, K, values, eps, new_eps, grads) -> None:
-        """Add what one population's traces give to ``grads``, and advance them."""
+    def _sent_back(self, index, ct, sent):
+        """Cotangents of what enters one population, in the shape and unit in which projections send it."""
+
+        def shaped(connection):
+            value = jnp.swapaxes(ct[connection.drive], 0, 1) * connection.scale
+            return jax.tree.map(lambda leaf: value.reshape(leaf.shape).astype(leaf.dtype), sent[connection.name])
+
+        return {c.name: shaped(c) for c in self.graph.connections.values() if c.population == index}
+
+    def _train(self, index, signals, out, x, K, values, eps, new_eps, grads) -> dict:
+        """Add what one population's traces give to ``grads``, and advance them; returns the cotangents of its drives."""
         sources = [source for source in self.graph.sources if source.population == index]
         if not sources:
-            return
+            return {}
         blocks = self._blocks(index, out)
         learns = bool(signals)
+        ct: dict = {}
         if self.within == "multi-step" or not all(isinstance(self.traces[s.name], RankOne) for s in sources):
             L = signals if self.within == "single-step" else {}
             ct, F, back, M0 = self._adjoint(index, L, K, blocks)
@@ -301,6 +363,7 @@ class Engine:
             if trained and (self.within == "multi-step" or not isinstance(trace, RankOne)):
                 collect(trace.carried(values, old, back))
             new_eps[source.name] = new
+        return ct
 
     def _own(self, index, signals):
         """The learning signals of one population's states."""

@@ -21,6 +21,7 @@ import numpy as np
 from .constant import read, trained
 from .jacobian import Kind, marked
 from .module import Neuron
+from .pattern import Pattern, pattern_of
 from .population import Hidden, Path, Population
 from .pure import Pure, States
 from .recorder import Recorder, recording
@@ -41,6 +42,7 @@ class Connection:
     scale: float
     x: Any
     y: Any
+    pattern: Pattern | None = None
 
     @property
     def name(self) -> str:
@@ -218,7 +220,10 @@ class Graph:
                     "that their states belong to it."
                 )
             population = self.populations[index]
-            comm = Pure(projection.comm, self.states)
+            layer, pattern = projection.comm, pattern_of(projection.comm)
+            if pattern is not None and pattern.sparse_product:
+                layer = partial(pattern.product, population.size)
+            comm = Pure(layer, self.states)
             used, _ = comm.trace(x)
             covered = [self.states.all[i] for i in used if isinstance(self.states.all[i], brainstate.ParamState)]
             params = {self.paths[id(s)]: s for s in covered if id(s) in self.paths}
@@ -229,7 +234,9 @@ class Graph:
                 float(u.Quantity(1.0, unit=u.get_unit(y)).to_decimal(unit)) if u.get_unit(y).has_same_dim(unit) else 1.0
             )
             shape = jax.eval_shape(lambda a: a, x)
-            self.connections[id(projection)] = Connection(path, projection, index, drive, comm, params, scale, shape, y)
+            self.connections[id(projection)] = Connection(
+                path, projection, index, drive, comm, params, scale, shape, y, pattern
+            )
         return self.connections[id(projection)]
 
     def compose(self, recorder: Recorder) -> tuple[dict, dict]:

@@ -47,11 +47,18 @@ class D_RTRL(SequenceDriver, brainstate.nn.Module):
         Inside a chunk: the learning signals of each step alone (D-RTRL), or backpropagation through the steps of
         the chunk with the trace across its border. With chunks of one step the two are the same; with one chunk
         the latter is backpropagation through time.
+    through_depth : bool
+        Inside a chunk, let credit go down through the memory of upper populations: what a projection sends at step
+        ``t`` gets ``f_t . a_t`` with the adjoint ``a_t = L_t + D_{t+1}^T a_{t+1}`` of the neurons that it feeds, in place of
+        ``f_t . L_t``. With chunks of one step the two are the same. With one chunk, and no loops between or within
+        populations, the gradient is that of backpropagation through time for a stack of any depth.
     carry : {'dense', 'window', 'rank1', 'none'}
         What is kept of the traces between chunks: all; the factors of the last steps; one outer product
-        (ES-D-RTRL, an approximation); nothing. Any layer can be carried by a window.
+        (ES-D-RTRL, an approximation); nothing. Dense, sparse and element-wise layers have a trace, one value per
+        weight and state. Any other layer (not affine in its input, or with far fewer parameters than weights, as a
+        convolution) is exact inside a chunk and carried by a window, as `report` says.
     window : int, optional
-        Steps kept by ``carry='window'``; taken from ``tolerance`` if left out.
+        Steps kept by a window; taken from ``tolerance`` if left out.
     tolerance : float
         To what share the slowest state must have decayed, at rest, when a step leaves the window.
     decay : float
@@ -75,6 +82,7 @@ class D_RTRL(SequenceDriver, brainstate.nn.Module):
         model: brainstate.nn.Module,
         *,
         vjp_method: str = "single-step",
+        through_depth: bool = False,
         carry: str = "dense",
         window: int | None = None,
         tolerance: float = 1e-3,
@@ -87,6 +95,16 @@ class D_RTRL(SequenceDriver, brainstate.nn.Module):
             raise ValueError(f"`vjp_method` must be 'single-step' or 'multi-step', got {vjp_method!r}.")
         if carry not in CARRIES:
             raise ValueError(f"`carry` must be one of {', '.join(CARRIES)}, got {carry!r}.")
+        if through_depth and vjp_method == "multi-step":
+            raise ValueError(
+                "`through_depth` with `vjp_method='multi-step'`: backpropagation through the chunk goes through depth already; "
+                "leave out one of the two."
+            )
+        if through_depth and carry == "rank1":
+            raise ValueError(
+                "`through_depth` with `carry='rank1'`: a trace of rank 1 has no adjoint to send down; use `carry='dense'` or "
+                "`carry='window'`."
+            )
         if window is not None and (not isinstance(window, int) or window < 1):
             raise ValueError(f"`window` must be a number of steps, at least 1, got {window!r}.")
         if not 0.0 < tolerance < 1.0:
@@ -94,6 +112,7 @@ class D_RTRL(SequenceDriver, brainstate.nn.Module):
         if not 0.0 <= decay < 1.0:
             raise ValueError(f"`decay` must be at least 0 and below 1, got {decay!r}.")
         self.vjp_method = vjp_method
+        self.through_depth = through_depth
         self._options = dict(carry=carry, window=window, tolerance=tolerance, decay=decay, trace_dtype=trace_dtype)
         if not isinstance(model, brainstate.nn.Module):
             raise TypeError(f"`model` must be a brainstate.nn.Module, got {type(model).__name__}.")
@@ -142,10 +161,18 @@ class D_RTRL(SequenceDriver, brainstate.nn.Module):
         self._layouts = {source.name: make_trace(graph, source, self._options) for source in graph.sources}
         self.traces = {name: EligibilityTrace(layout.zeros()) for name, layout in self._layouts.items()}
         self._graph = graph
+        self._prepare(graph, args)
         self._engines = OrderedDict()
-        self._engine = Engine(graph, self._layouts, lambda *a: (None, self.model(*a)), [], args)
+        self._engine = Engine(graph, self._layouts, lambda *a: (None, self._output(*a)), [], args)
         self._advance = jax.jit(self._advance_trace)
         self._perturbed = jax.jit(self._perturbed_step)
+
+    def _prepare(self, graph: Graph, args: tuple) -> None:
+        """What a relative needs beside the traces."""
+
+    def _output(self, *args) -> Any:
+        """One step of the model; where a relative changes how the error reaches the states."""
+        return self.model(*args)
 
     @property
     def graph(self) -> Graph:
@@ -202,7 +229,7 @@ class D_RTRL(SequenceDriver, brainstate.nn.Module):
         recorder = active()
         if recorder is not None:
             recorder.call()
-            return self.model(*args)
+            return self._output(*args)
         for i, leaf in enumerate(jax.tree.leaves(args)):
             check_finite(leaf, f"input {i}")
         engine = self._engine
@@ -313,7 +340,7 @@ class D_RTRL(SequenceDriver, brainstate.nn.Module):
             layout = self._layouts[source.name]
             for name, item in layout.dense(self.traces[source.name].value).items():
                 path = paths[name]
-                value = layout.like_weight(item, state.value, population.units[name])
+                value = layout.like_weight(item, state, population.units[name])
                 result[path] = jax.tree.map(jnp.add, result[path], value) if path in result else value
         return result
 
@@ -367,8 +394,10 @@ def compile(
         If the algorithm is unknown, ``dt`` is not set, or the input does not fit the model.
     """
     from .baselines import BPTT
+    from .eprop import EProp
+    from .rtrl import RTRL
 
-    known: dict[str, Any] = {"d_rtrl": D_RTRL, "no_trace": NoTrace, "bptt": BPTT}
+    known: dict[str, Any] = {"d_rtrl": D_RTRL, "no_trace": NoTrace, "eprop": EProp, "bptt": BPTT, "rtrl": RTRL}
     chosen: Any = algorithm
     if isinstance(algorithm, str):
         chosen = known.get(algorithm.lower())

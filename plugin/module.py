@@ -56,6 +56,11 @@ class Dynamics(brainstate.nn.Dynamics):
         """Entries ``(new state, source) -> derivative`` of :meth:`transition`, here by automatic differentiation."""
         return automatic(lambda point: self.transition(**point), kwargs)
 
+    @property
+    def closed_form(self) -> bool:
+        """Whether :meth:`jacobian` is a closed form; else it is automatic differentiation."""
+        return type(self).jacobian not in (Dynamics.jacobian, Neuron.jacobian)
+
     def entries(self, **point: Any) -> Entries:
         """What a recorder notes of one step: :meth:`jacobian` and :meth:`constant_jacobian`."""
         return {**self.jacobian(**point), **self.constant_jacobian(**point)}
@@ -201,7 +206,8 @@ class Neuron(Dynamics):
         Name of the module.
     """
 
-    graph_invisible_attrs: tuple[str, ...] = ("receivers", "filters", "_before_updates")  # reached through their projections
+    # reached through their projections
+    graph_invisible_attrs: tuple[str, ...] = ("receivers", "filters", "_before_updates")
 
     def __init__(
         self,

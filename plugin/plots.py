@@ -18,10 +18,25 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from .files import atomic
+from .gradient_report import GradientReport
+from .module import check_dt
 from .network import TraceRecording, Trial
 from .training import METHODS, Evaluation
 
-__all__ = ["plot_confusion", "plot_learning", "plot_rasters", "plot_states", "plot_trace", "save"]
+__all__ = [
+    "plot_alignment",
+    "plot_confusion",
+    "plot_heat",
+    "plot_learning",
+    "plot_memory",
+    "plot_quantities",
+    "plot_raster",
+    "plot_rasters",
+    "plot_seeds",
+    "plot_states",
+    "plot_trace",
+    "save",
+]
 
 _STYLE: Any = {
     "font.size": 9,
@@ -240,6 +255,215 @@ def plot_confusion(evaluation: Evaluation, classes: Sequence[str]) -> Figure:
     axis.set_title(f"{evaluation.accuracy:.1%} of {len(evaluation.labels)} trials")
     figure.colorbar(image, ax=axis, label="share of the row (%)")
     return figure
+
+
+# -- any network ---------------------------------------------------------------------------
+
+
+@rc_context(_STYLE)
+def plot_raster(spikes: Any, title: str = "") -> Figure:
+    """Spikes of a population, a dot each, with the rate of the population below.
+
+    Parameters
+    ----------
+    spikes : array (T, n)
+        Of one trial; ``dt`` is that of the environment.
+    title : str
+        What is shown.
+    """
+    spikes = _two_axes("spikes", spikes)
+    time, dt = _steps(len(spikes)), check_dt()
+    figure, (top, bottom) = _panels(3.6, 2, 1, sharex=True, height_ratios=[3, 1])
+    step, neuron = np.nonzero(spikes)
+    size = np.clip(230.0 / spikes.shape[1], 2.5, 8.0) ** 2  # a mark as tall as its row, and a little
+    if len(step):
+        braintools.visualize.spike_raster(
+            time[step], neuron, ax=top, xlabel="", ylabel="neuron", markersize=size, linewidths=0.8, color="black"
+        )
+    top.grid(False)
+    top.set_ylabel("neuron")
+    top.set_ylim(-1, spikes.shape[1])
+    rate = spikes.mean(axis=1) / float(dt.to_decimal(u.second))
+    top.set_title(f"{title}{', ' if title else ''}{rate.mean():.1f} spikes per neuron and second")
+    bottom.fill_between(time, rate, step="mid", color="0.6", linewidth=0)
+    bottom.set_ylim(bottom=0.0)
+    bottom.set_ylabel("rate (Hz)")
+    bottom.set_xlabel("time (ms)")
+    bottom.set_xlim(0.0, time[-1] + time[0])
+    return figure
+
+
+@rc_context(_STYLE)
+def plot_quantities(traces: dict[str, Any], neurons: Iterable[int] = (0, 1, 2)) -> Figure:
+    """States over time, one panel each with its unit, one colour per neuron.
+
+    Parameters
+    ----------
+    traces : dict
+        Name of a state -> array or Quantity (T, n).
+    neurons : iterable of int
+        Which neurons; those that there are not are left out.
+    """
+    figure, axes = _panels(1.5 * len(traces) + 0.7, len(traces), 1, sharex=True, squeeze=False)
+    for axis, (name, values) in zip(axes[:, 0], traces.items(), strict=True):
+        unit, values = u.get_unit(values), _two_axes(name, values)
+        time = _steps(len(values))
+        for k, colour in zip([k for k in neurons if k < values.shape[1]], _COLOURS, strict=False):
+            axis.plot(time, values[:, k], color=colour, label=f"neuron {k}")
+        axis.set_ylabel(f"{name} ({_unit(unit)})")
+        axis.set_xlim(0.0, time[-1] + time[0])
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(_COLOURS))
+    figure.align_ylabels(axes)
+    axes[-1, 0].set_xlabel("time (ms)")
+    return figure
+
+
+@rc_context(_STYLE)
+def plot_heat(trace: Any, title: str = "eligibility trace", label: str = "presynaptic") -> Figure:
+    """A trace over time as a heat map; zero is white.
+
+    Parameters
+    ----------
+    trace : array or Quantity (T, n)
+        E.g. ``d V / d weight`` of the n synapses onto one neuron, from `D_RTRL.get_etrace_of` after each step.
+    title, label : str
+        What is shown, and what the rows are.
+    """
+    unit, values = u.get_unit(trace), _two_axes("trace", trace)
+    time = _steps(len(values))
+    figure, axis = _panels(3.0)
+    limit = float(np.abs(values).max()) or 1.0
+    edges = (0.0, time[-1], -0.5, values.shape[1] - 0.5)
+    image = axis.imshow(
+        values.T,
+        cmap="RdBu_r",
+        vmin=-limit,
+        vmax=limit,
+        aspect="auto",
+        origin="lower",
+        interpolation="nearest",
+        extent=edges,
+    )
+    figure.colorbar(image, ax=axis, label=f"trace ({_unit(unit)})")
+    axis.set_ylabel(label)
+    axis.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.set_xlabel("time (ms)")
+    axis.set_title(title)
+    return figure
+
+
+@rc_context(_STYLE)
+def plot_seeds(
+    curves: dict[str, Any], ylabel: str = "accuracy (%)", xlabel: str = "epoch", x: Sequence[float] | None = None
+) -> Figure:
+    """Learning curves: the mean over seeds as a line, all seeds within the band around it.
+
+    Parameters
+    ----------
+    curves : dict
+        Name -> array (seeds, epochs).
+    ylabel, xlabel : str
+        Quantity and unit on the axes.
+    x : sequence of float, optional
+        Positions along the axis, one per column; 1, 2, ... if left out.
+    """
+    figure, axis = _panels(3.2)
+    styles = ("-", "--", ":", "-.")
+    for i, (name, values) in enumerate(curves.items()):
+        values = _two_axes(name, values)
+        at = np.arange(1, values.shape[1] + 1) if x is None else np.asarray(x)
+        colour = _COLOURS[i % len(_COLOURS)]
+        axis.fill_between(at, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.2, linewidth=0)
+        axis.plot(at, values.mean(axis=0), styles[i % 4], color=colour, label=f"{name} (n = {len(values)})")
+    axis.set_ylabel(ylabel)
+    axis.set_xlabel(xlabel)
+    if x is None:
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    return figure
+
+
+@rc_context(_STYLE)
+def plot_alignment(report: GradientReport) -> Figure:
+    """Cosine and norm ratio of a learner's gradient against backpropagation through time, by window of time.
+
+    Parameters
+    ----------
+    report : GradientReport
+        From `etrax.gradient_report`.
+    """
+    rows = -(-len(report.parameters) // 2)
+    figure, (top, bottom) = _panels(4.2 + 0.2 * rows, 2, 1, sharex=True)
+    edges = np.asarray(report.edges.to_decimal(u.ms))
+    markers = ("o", "s", "^", "D", "v", "P", "X")
+    for i, name in enumerate(report.parameters):
+        style = {"color": _COLOURS[i % len(_COLOURS)], "marker": markers[i % len(markers)], "markersize": 6 - i % 3}
+        style |= {"markerfacecolor": "none", "linestyle": ("-", "--", ":")[i % 3]}  # seen where curves coincide
+        middle = 0.5 * (edges[1:] + edges[:-1])
+        top.plot(middle, report.cosine_over_time[:, i], label=f"{name} (all: {report.cosine[i]:.2f})", **style)
+        bottom.plot(middle, report.norm_ratio_over_time[:, i], **style)
+    for axis in (top, bottom):
+        axis.axhline(1.0, color="0.6", linewidth=0.8, linestyle="--", zorder=0)
+        axis.set_xlim(edges[0], edges[-1])
+    shown = report.cosine_over_time[np.isfinite(report.cosine_over_time)]
+    top.set_ylim(min(0.0, float(shown.min(initial=0.0))) - 0.05, 1.05)
+    ratios = report.norm_ratio_over_time[np.isfinite(report.norm_ratio_over_time)]
+    bottom.set_ylim(0.0, 1.1 * max(1.0, float(ratios.max(initial=1.0))))
+    top.set_ylabel("cosine (no unit)")
+    bottom.set_ylabel("norm ratio (no unit)")
+    bottom.set_xlabel("time (ms) of the losses that are differentiated")
+    top.set_title(f"{report.learner} against backpropagation through time")
+    figure.legend(*top.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    if report.remarks:
+        text = (
+            "silent or saturated: the figures mean nothing" if _dead(report) else "some figures mean nothing: print it"
+        )
+        bottom.text(0.5, 0.5, text, transform=bottom.transAxes, ha="center", color=_COLOURS[1], weight="bold")
+    return figure
+
+
+@rc_context(_STYLE)
+def plot_memory(lengths: Sequence[int], memory: dict[str, Any]) -> Figure:
+    """Memory of one gradient against the length of the sequence, on logarithmic axes.
+
+    Parameters
+    ----------
+    lengths : sequence of int
+        Steps T.
+    memory : dict
+        Name -> bytes for each length, numbers (NaN where not measured) or a Quantity.
+    """
+    figure, axis = _panels(3.4)
+    markers = ("o", "s", "^", "D", "v", "P", "X")
+    for i, (name, values) in enumerate(memory.items()):
+        values = np.asarray(values.to_decimal(u.byte) if isinstance(values, u.Quantity) else values, float) / 2**20
+        axis.loglog(lengths, values, color=_COLOURS[i % 6], marker=markers[i % 7], markersize=4, label=name)
+    axis.grid(True, which="major", color="0.9", linewidth=0.6)
+    axis.set_xlabel("length of the sequence T (steps)")
+    axis.set_ylabel("memory (MiB)")
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    return figure
+
+
+def _dead(report: GradientReport) -> bool:
+    return any("silent" in remark or "saturated" in remark for remark in report.remarks)
+
+
+def _steps(T: int) -> np.ndarray:
+    """The end of each step in ms."""
+    return float(check_dt().to_decimal(u.ms)) * np.arange(1, T + 1)
+
+
+def _two_axes(name: str, values: Any) -> np.ndarray:
+    """The mantissa as an array of two axes; a ValueError otherwise."""
+    values = np.asarray(u.get_mantissa(values), float)
+    if values.ndim != 2:
+        raise ValueError(f"`{name}` must have two axes, got shape {values.shape}: pick one trial, e.g. `values[:, 0]`.")
+    return values
+
+
+def _unit(unit: u.Unit) -> str:
+    return "no unit" if unit.is_unitless else str(unit)
 
 
 def _legend_above(axis) -> None:

@@ -54,12 +54,18 @@ class Recorder:
         ``(projection, x) -> y``, replaces the evaluation of the projection's layer.
     parts : frozenset of int
         ``id`` of the modules whose trained constants act through the trace.
+    cut : bool
+        Whether derivatives end where the output of a projection enters its neurons.
+    closed : set of int
+        ``id`` of modules whose trained constants are held even after their step.
     """
 
     jacobian: bool = False
     zeros: dict[int, jax.Array] = field(default_factory=dict)
     send: Any = None
     parts: frozenset[int] = frozenset()
+    cut: bool = False
+    closed: set[int] = field(default_factory=set)
     calls: int = 0
     x: dict[int, Any] = field(default_factory=dict)
     y: dict[int, Any] = field(default_factory=dict)
@@ -88,17 +94,18 @@ class Recorder:
         if self.jacobian:
             self.entries[id(module)] = module.entries(**old, **drives)
         self.new[id(module)] = new
-        return {name: self._shifted(module.hidden[name], value) for name, value in new.items()}
+        return {name: self.shifted(module.hidden[name], value) for name, value in new.items()}
 
     def holds(self, module) -> bool:
         """Whether the trained constants of a module are held: inside its step they act through the trace."""
-        return id(module) in self.parts and id(module) not in self.new
+        return id(module) in self.parts and (id(module) not in self.new or id(module) in self.closed)
 
     def inside(self, module):
         """The module as the rest of its population reads it: its trained constants act through the trace."""
         return module.held() if id(module) in self.parts else module
 
-    def _shifted(self, state, value):
+    def shifted(self, state, value):
+        """The new value of a state with its zero added."""
         zero = self.zeros.get(id(state))
         if zero is None:
             return value
@@ -109,7 +116,7 @@ class Recorder:
         self.x[id(module)] = jax.lax.stop_gradient(x)
         y = module.comm(x) if self.send is None else self.send(module, x)
         self.y[id(module)] = y
-        return y
+        return jax.lax.stop_gradient(y) if self.cut else y
 
     def emission(self, neuron, x):
         """The spikes of ``neuron`` in this step without the zeros, for a filter inside its population."""

@@ -11,7 +11,6 @@ import jax
 from .carry import Carry
 from .graph import Graph
 from .layer import Layer
-from .module import Dynamics, Neuron
 
 __all__ = ["Report"]
 
@@ -37,7 +36,7 @@ class Report:
     def _flops(layout: Carry) -> int:
         if not isinstance(layout, Layer):
             return 0
-        product = 2 * layout.rows * layout.in_size * layout.out_size
+        product = 2 * layout.rows * layout.synapses
         return product * (2 + layout.products())
 
     def __str__(self) -> str:
@@ -51,9 +50,8 @@ class Report:
             )
             rows = [("state", "unit", "from", "depends on (kind of entry)")]
             for part in population.parts:
-                derived = type(part).jacobian in (Dynamics.jacobian, Neuron.jacobian)
                 bends = part is neuron and not all(out.is_affine for out, _ in population.terms)
-                source = "derived automatically" if derived or bends else "registered"
+                source = "registered" if part.closed_form and not bends else "derived automatically"
                 for state in population.names[id(part)].values():
                     entries = [f"{j} ({k})" for (i, j), k in structure.D.items() if i == state]
                     entries += [f"drive {d} ({k})" for (i, d), k in structure.f.items() if i == state]

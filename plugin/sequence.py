@@ -26,6 +26,8 @@ class SequenceDriver:
 
     graph: Any
     vjp_method: str
+    through_depth: bool
+    param_states: dict
     _layouts: dict[str, Any]
     _engines: OrderedDict
     _read_traces: Callable[[], dict]
@@ -55,8 +57,8 @@ class SequenceDriver:
         mask : array, optional
             Weight of each step's loss, shape ``(T,)``. The trace advances at every step all the same.
         chunk_size : int, optional
-            Steps evaluated in parallel, ``K >= 1``. Any value gives the same gradient; memory grows with ``K``,
-            not with ``T``. Chosen by the size of the trace if left out.
+            Steps evaluated in parallel, ``K >= 1``. Any value gives the same gradient (unless credit goes through the
+            steps of a chunk: ``vjp_method='multi-step'``, ``through_depth``); memory grows with ``K``, not with ``T``. Chosen by the size of the trace if left out.
         weights : dict, optional
             ``path -> ParamState`` to differentiate; all parameters of the model if left out.
         reduction : {'mean', 'sum'}
@@ -87,7 +89,7 @@ class SequenceDriver:
         T = check_sequences(sequences)
         mask = check_mask(mask, T)
         chunk = self._chunk_size(chunk_size, T)
-        weights = graph.params if weights is None else weights
+        weights = self.param_states if weights is None else weights
         if not weights:
             raise ValueError("`weights` is empty: give at least one ParamState to differentiate.")
         numbers = {path: graph.states.index(state) for path, state in weights.items()}
@@ -155,7 +157,7 @@ class SequenceDriver:
         engines = self._engines
         if key not in engines:
             first = jax.tree.map(lambda leaf: leaf[0], sequences)
-            engine = Engine(self.graph, self._layouts, step, weights, first, self.vjp_method)
+            engine = Engine(self.graph, self._layouts, step, weights, first, self.vjp_method, self.through_depth)
 
             def run(values, eps, sequences, mask, chunk, reduction, loss_output):
                 last, eps, grads, losses, aux = run_chunks(engine, values, eps, sequences, mask, chunk)

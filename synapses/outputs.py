@@ -12,6 +12,8 @@ is what the neurons' closed forms use.
 from __future__ import annotations
 
 import brainunit as u
+import jax
+import jax.numpy as jnp
 
 from etrax.constant import fixed, text
 from etrax.module import SynOut
@@ -109,5 +111,8 @@ class MgBlock(SynOut):
             got = u.get_unit(getattr(self, name))
             if not got.has_same_dim(unit):
                 raise ValueError(f"`{name}` of MgBlock is in {text(got)} but must be in units like {text(unit)}.")
-        block = u.maybe_decimal(self.cc_Mg / self.beta) * u.math.exp(self.alpha * (self.V_offset - potential))
-        return conductance * (self.E - potential) / (1.0 + block)
+        # 1 / (1 + block) by the logarithm of the block: far below V_offset the block itself overflows
+        block = jnp.log(u.maybe_decimal(self.cc_Mg / self.beta)) + u.maybe_decimal(
+            self.alpha * (self.V_offset - potential)
+        )
+        return conductance * (self.E - potential) * jax.nn.sigmoid(-block)

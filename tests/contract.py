@@ -1,28 +1,26 @@
 """The contract of modules as a table: one row per module; `test_contract.py` puts every row through every property.
 
-To add a module, add a row to ``NEURONS``, ``SYNAPSES`` or ``OUTPUTS``. A row names the class and the constants with which
-it is tried; the reference is the class of the same name in `brainpy.state` (see `reference_of`), or a function in NumPy.
-A synapse that has a row feeds, at once, every neuron that has one.
+To add a module, add a row to ``NEURONS``, ``SYNAPSES``, ``FILTERS``, ``READOUTS`` or ``OUTPUTS``. A row names the class
+and the constants with which it is tried; the reference is the class of the same name in `brainpy.state`, or a function
+in NumPy. Neurons and the ways into them (`pathways.py`) are paired in turn, so that a new row meets several of the others
+at once; ``pytest -m slow`` tries every pair. The table of models in the README is made of these rows (`test_readme.py`).
 """
 
 import dataclasses
 import functools
-import itertools
 from collections.abc import Callable
 from typing import Any
 
 import brainstate
 import braintools
 import brainunit as u
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-import etrax
 from etrax import neurons, synapses
 from etrax.module import Current
 
-N, N_IN, B, T = 4, 5, 2, 28  # T is a multiple of the chunk length: one compilation
+N, T = 4, 28  # T is a multiple of the chunk length: one compilation
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -39,21 +37,42 @@ class Row:
         The row's name, if a class has several.
     reference : callable, optional
         ``(constants, dt, xs, options) -> {state: values (T, N)}, spikes (T, N)`` in NumPy, in place of `brainpy.state`.
+    twin : str
+        Name of the class in `brainpy.state`, if it has another one there.
+    source : str
+        Where the model is from, if `brainpy.state` does not have it.
     rtol : float
         Of the simulated values.
     hidden : tuple of str
         States that the reference does not have.
+    linear : bool
+        Whether every entry of the Jacobian is constant; of a neuron, every one but those of the spike where the reset is
+        detached.
+    dt : Quantity
+        Time step.
+    gain : float
+        Factor of the weights where gradients are compared.
     """
 
+    kind = ""
     cls: type
     constants: dict = dataclasses.field(default_factory=dict)
     name: str = ""
     reference: Callable | None = None
+    twin: str = ""
+    source: str = ""
     rtol: float = 1e-12
     hidden: tuple = ()
+    linear: bool = False
+    dt: Any = dataclasses.field(default_factory=lambda: 1.0 * u.ms)
+    gain: float = 1.0
 
     def __str__(self):
         return self.name or self.cls.__name__
+
+    def options(self):
+        """Combinations of options under which the row is tried."""
+        return [{}]
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -72,27 +91,25 @@ class NeuronRow(Row):
         A delta input that matters.
     resets : tuple of str
         Kinds of reset; empty if it has no such option.
-    linear : bool
-        Whether every entry of the Jacobian but those of the spike is constant where the reset is detached.
-    dt : Quantity
-        Time step.
-    gain : float
-        Factor of the weights where gradients are compared.
     """
 
+    kind = "neuron"
     drive: Any = dataclasses.field(default_factory=lambda: 2.0 * u.mA)
     strengths: tuple = (0.7, 1.5, 3.0)
     rest: Any = dataclasses.field(default_factory=lambda: 0.0 * u.mV)
     E: Any = dataclasses.field(default_factory=lambda: 6.0 * u.mV)
     jump: Any = dataclasses.field(default_factory=lambda: 0.4 * u.mV)
     resets: tuple = ("soft", "hard")
-    linear: bool = False
-    dt: Any = dataclasses.field(default_factory=lambda: 1.0 * u.ms)
-    gain: float = 1.0
 
     def build(self, **options):
         """The neuron, ``N`` of them."""
         return self.cls(N, **self.constants, **options)
+
+    def inputs(self, steps=T, seed=0, strength=None):
+        """Random currents (steps, N), ``strength`` times the drive."""
+        rng = np.random.default_rng(seed)
+        strength = self.strengths[-1] if strength is None else strength
+        return strength * self.drive * jnp.asarray(rng.uniform(0.0, 2.0, (steps, N)))
 
     def options(self):
         """Every combination of reset and ``detach_reset``."""
@@ -102,19 +119,53 @@ class NeuronRow(Row):
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class SynapseRow(Row):
-    """A synapse; its constructor takes ``g_initializer``, whose unit is that of the weights."""
+    """A synapse aligned with the neurons that it feeds; its constructor takes ``g_initializer``."""
 
-    g_initializer: str = "g_initializer"
+    kind = "synapse"
 
     def build(self, unit=u.mS, size=N):
         """The synapse, with conductances in ``unit``."""
-        return self.cls(size, **self.constants, **{self.g_initializer: braintools.init.Constant(0.0 * unit)})
+        return self.cls(size, **self.constants, g_initializer=braintools.init.Constant(0.0 * unit))
+
+    def inputs(self, steps=T, seed=0):
+        """Weighted spikes (steps, N)."""
+        rng = np.random.default_rng(seed)
+        return jnp.asarray(rng.random((steps, N)) < 0.2) * rng.uniform(0.0, 2.0, (steps, N)) * u.mS
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class FilterRow(Row):
+    """What spikes pass through before they are weighed; ``conducts`` if conductances come out, not spikes."""
+
+    kind = "filter of spikes"
+    conducts: bool = True
+
+    def build(self, size=N, **options):
+        """The filter; ``pre`` may be among the options."""
+        return self.cls(size, **self.constants, **options)
+
+    def inputs(self, steps=T, seed=0):
+        """Spikes (steps, N)."""
+        return jnp.asarray(np.random.default_rng(seed).random((steps, N)) < 0.2) * 1.0
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class ReadoutRow(FilterRow):
+    """A filter of spikes that weighs them as well."""
+
+    kind = "readout"
+
+    def build(self, size=N, **options):
+        """The readout, of three outputs."""
+        weight = np.random.default_rng(7).normal(size=(size, 3))
+        return self.cls(size, 3, **self.constants, w_init=jnp.asarray(weight), **options)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class OutputRow(Row):
-    """A synaptic output; ``build`` gives one that makes ``(E - rest) g`` of a conductance at rest."""
+    """A synaptic output; ``build`` gives one that makes about ``(E - rest) g`` of a conductance at rest."""
 
+    kind = "output"
     build: Callable
 
 
@@ -122,7 +173,7 @@ class OutputRow(Row):
 
 
 def seadlif(constants, dt, xs, options):
-    """Baronig et al. 2024, eq. 6a, 6b; V_rest = 0 and R = 1 as there. Kept: the potential before the reset, the w it saw."""
+    """Baronig et al. 2024, arXiv 2408.07517; V_rest = 0 and R = 1 as there. Kept: the potential before the reset, the w it saw."""
     number = {k: u.get_mantissa(v) for k, v in constants.items()}
     alpha, beta = np.exp(-dt / number["tau"]), np.exp(-dt / number["tau_w"])
     V, w = np.zeros(xs.shape[1:]), np.zeros(xs.shape[1:])
@@ -139,7 +190,7 @@ def seadlif(constants, dt, xs, options):
 
 
 def brf(constants, dt, xs, options):
-    """Higuchi et al. 2024, section 3, in complex numbers and seconds; theta_c = 1. Kept: the q that V was compared with."""
+    """Higuchi et al. 2024, arXiv 2402.14603, in complex numbers and seconds; theta_c = 1. Kept: the q that V was compared with."""
     omega, b_offset = constants["omega"] * u.second, constants["b_offset"] * u.second
     dt, gamma = 1e-3 * dt, 0.9
     p = (-1 + np.sqrt(1 - (dt * omega) ** 2)) / dt
@@ -200,12 +251,14 @@ NEURONS = [
         cls=neurons.SEadLIF,
         constants=dict(tau=10.0 * ms, tau_w=60.0 * ms, V_th=1.0 * mV, a=20.0 * u.siemens, b=30.0 * mA),
         reference=seadlif,
+        source="Baronig et al. 2024",
         drive=8.0 * mA,
     ),
     NeuronRow(
         cls=neurons.BRF,
         constants=dict(omega=10.0 / u.second, b_offset=1.0 / u.second),
         reference=brf,
+        source="Higuchi et al. 2024",
         drive=30.0 * mA,
         resets=(),
         dt=10.0 * ms,
@@ -213,25 +266,82 @@ NEURONS = [
     ),
 ]
 
-SYNAPSES = [SynapseRow(cls=synapses.Expon, constants=dict(tau=8.0 * ms))]
+TAUS = np.array([6.0, 10.0, 15.0, 20.0]) * u.ms
+PULSE = ("p", "since")
+
+SYNAPSES = [
+    SynapseRow(cls=synapses.Expon, constants=dict(tau=8.0 * ms), linear=True),
+    SynapseRow(cls=synapses.DualExpon, linear=True),
+    SynapseRow(
+        cls=synapses.DualExpon,
+        name="DualExpon per neuron",
+        constants=dict(tau_decay=TAUS, tau_rise=2.0 * ms, amplitude=2.0, normalize=False),
+        linear=True,
+    ),
+    SynapseRow(cls=synapses.Alpha, constants=dict(tau=4.0 * ms), linear=True, gain=1.5),
+    SynapseRow(cls=synapses.Alpha, name="Alpha per neuron", constants=dict(tau=TAUS / 2), linear=True),
+]
+
+FILTERS = [
+    FilterRow(cls=synapses.AMPA, hidden=PULSE, gain=4.0),
+    FilterRow(
+        cls=synapses.AMPA,
+        name="AMPA of a long pulse",
+        hidden=PULSE,
+        constants=dict(T_dur=3.0 * ms, alpha=0.3 / (ms * u.mM)),
+    ),
+    FilterRow(cls=synapses.GABAa, hidden=PULSE, gain=4.0),
+    FilterRow(cls=synapses.BioNMDA, hidden=PULSE, gain=3.0),
+    FilterRow(
+        cls=synapses.BioNMDA,
+        name="BioNMDA of a long pulse",
+        hidden=PULSE,
+        constants=dict(beta1=0.05 / ms, T_dur=2.0 * ms),
+    ),
+    FilterRow(
+        cls=synapses.STP,
+        constants=dict(U=0.3, tau_f=50.0 * ms, tau_d=20.0 * ms),
+        conducts=False,
+        hidden=("r",),
+        gain=3.0,
+    ),
+    FilterRow(cls=synapses.STD, constants=dict(tau=20.0 * ms, U=0.4), conducts=False, hidden=("r",), gain=1.5),
+]
+
+READOUTS = [ReadoutRow(cls=neurons.LeakyReadout, twin="LeakyRateReadout", hidden=("s",), linear=True)]
+
+
+def mg_block(rest, E):
+    """About half open at rest."""
+    span = E - rest
+    return synapses.MgBlock(E=E, cc_Mg=1.2 * u.mM, alpha=2.0 / span, beta=3.57 * u.mM, V_offset=rest + 0.5 * span)
+
 
 OUTPUTS = [
     OutputRow(cls=synapses.CUBA, build=lambda rest, E: synapses.CUBA(E - rest)),
     OutputRow(cls=synapses.COBA, build=lambda rest, E: synapses.COBA(E)),
+    OutputRow(cls=synapses.MgBlock, build=mg_block, gain=2.0),
 ]
 
+PARTS = [*SYNAPSES, *FILTERS, *READOUTS]
+ROWS = [*NEURONS, *PARTS, *OUTPUTS]
 
-def reference_of(row, library, **options):
-    """The module of the reference library, under the same arguments; None where it has none (or not yet)."""
-    cls = getattr(library, row.cls.__name__, None)
-    return None if cls is None else cls(N, **row.constants, **options)
+
+def primary(rows):
+    """One row for each class."""
+    return [row for row in rows if not row.name]
+
+
+def reference_of(row, library):
+    """The class of the reference library; None where it has none (or not yet)."""
+    return getattr(library, row.twin or row.cls.__name__, None)
 
 
 # ------------------------------------------------------------------------------------------------------- simulations
 
 
 def simulate(module, xs, dt):
-    """States (mantissas, by name) and spikes of a neuron of any library at every step, for inputs (T, ..., N)."""
+    """States (by name) of a module of any library and what its updates return, at every step of inputs (T, ..., N)."""
     names = sorted(k for k, v in vars(module).items() if isinstance(v, brainstate.HiddenState))
 
     def step(i, x):
@@ -239,131 +349,53 @@ def simulate(module, xs, dt):
             z = module.update(x)
             return {k: getattr(module, k).value for k in names}, z
 
-    states, spikes = brainstate.transform.for_loop(step, jnp.arange(len(xs)), xs)
-    return states, spikes
-
-
-def currents(row, strength, steps=T, seed=0):
-    """Random currents (steps, N) of a strength."""
-    rng = np.random.default_rng(seed)
-    return strength * row.drive * jnp.asarray(rng.uniform(0.0, 2.0, (steps, N)))
+    return brainstate.transform.for_loop(step, jnp.arange(len(xs)), xs)
 
 
 # ------------------------------------------------------------------------------------------------- operating points
 
 
 @functools.cache
-def points(row, reset, slope):
-    """States and drives at which Jacobians are compared: live, at rest, at threshold, far away; arrays of (points, N)."""
-    rng = np.random.default_rng(1)
+def visited(row, reset=None):
+    """States where a row lives, at rest, and far away: ``name -> (points, N)``."""
     module = row.build(**({} if reset is None else {"spk_reset": reset}))
     module.init_state()
     rest = {k: s.value for k, s in module.hidden.items()}
-    live, spikes = simulate(module, currents(row, row.strengths[-1], 40), row.dt)
-    assert 0 < float(spikes.mean()) < 1
+    live, returned = simulate(module, row.inputs(40), row.dt)
+    assert np.any(u.get_mantissa(returned))
     states = {}
     for name, initial in rest.items():
         values, start = live[name][10:], initial[None]
         level = start
-        if name == "V":
+        if name == "V":  # the potential exactly at threshold
             threshold = module.V_th.value if isinstance(module.V_th, brainstate.State) else module.V_th
             level = threshold + 0.0 * start
         low, high = values.min() + 0.0 * start, values.max() + 0.0 * start
         far = [low - 0.5 * (high - low), high + 0.2 * (high - low)]
         states[name] = u.math.concatenate([values, start, level, *far])
-    shape = next(iter(states.values())).shape
-    current = row.drive * rng.uniform(-1.0, 3.0, shape)
-    first = u.get_unit(next(iter(rest.values())))
-    delta = u.maybe_decimal(u.Quantity(rng.uniform(-0.1, 0.1, shape), unit=first))
+    return states
+
+
+def points(row, reset=None, slope=False):
+    """States and drives at which Jacobians are compared; arrays of (points, N)."""
+    rng = np.random.default_rng(1)
+    states = visited(row, reset)
+    first = next(iter(states.values()))
+    if not isinstance(row, NeuronRow):
+        drive = "y" if isinstance(row, SynapseRow) else "z"
+        return {**states, drive: row.inputs(len(first), seed=2)}
+    current = row.drive * rng.uniform(-1.0, 3.0, first.shape)
+    delta = u.maybe_decimal(u.Quantity(rng.uniform(-0.1, 0.1, first.shape), unit=u.get_unit(first)))
     point = {**states, "current": current, "delta": delta}
     if slope:
-        point["slope"] = -row.drive / (row.E - row.rest) * rng.uniform(0.0, 1.0, shape)
+        point["slope"] = -row.drive / (row.E - row.rest) * rng.uniform(0.0, 1.0, first.shape)
     return point
 
 
 def arguments(point):
-    """A point as the arguments of a neuron's transition and Jacobian."""
+    """A point as the arguments of a transition and of its Jacobian."""
+    if "current" not in point:
+        return point
     terms = [] if "slope" not in point else [(synapses.COBA(0.0 * mV), -point["slope"])]
     states = {k: v for k, v in point.items() if k not in ("current", "slope")}
     return {**states, "current": Current(point["current"], terms)}
-
-
-# ----------------------------------------------------------------------------------------------------------- networks
-
-
-class Net(brainstate.nn.Module):
-    """A population behind the given synapses (each with its own weights) or a delta projection, and a leaky readout."""
-
-    def __init__(self, row, neuron, pairs, *, delta=True, recurrent=False):
-        super().__init__()
-        self.neu = neuron
-        self.recurrent = recurrent
-        rng = np.random.default_rng(3)
-        n_in = N_IN + (N if recurrent else 0)
-        self.projections = []
-
-        def comm(scale):
-            weight = scale * jnp.asarray(0.3 + rng.normal(size=(n_in, N)))
-            return brainstate.nn.Linear(n_in, N, w_init=weight, b_init=None)
-
-        for k, (s, o) in enumerate(pairs):
-            scale = 0.3 * row.gain * row.drive / (row.E - row.rest) / len(pairs)
-            unit = u.get_unit(scale)
-            projection = synapses.AlignPostProj(
-                comm=comm(scale), syn=s.build(unit), out=o.build(row.rest, row.E), post=neuron
-            )
-            setattr(self, f"proj{k}", projection)
-            self.projections.append(f"proj{k}")
-        if delta:
-            self.jump = synapses.DeltaProj(comm=comm(row.jump * (1.0 if not pairs else 0.3)), post=neuron)
-            self.projections.append("jump")
-        self.out = neurons.LeakyReadout(
-            N, 3, tau=10.0 * row.dt, pre=neuron, w_init=jnp.asarray(rng.normal(size=(N, 3)))
-        )
-
-    def update(self, x):
-        if self.recurrent:  # D-RTRL drops what passes through the inputs of projections; so must its reference
-            x = jnp.concatenate([x, jax.lax.stop_gradient(self.neu.get_spike())], axis=-1)
-        for name in self.projections:
-            getattr(self, name)(x)
-        return self.out(self.neu())
-
-
-def every_synapse():
-    """Every synapse with an output, in turn; at least every output with a synapse."""
-    count = max(len(SYNAPSES), len(OUTPUTS))
-    return list(itertools.islice(zip(itertools.cycle(SYNAPSES), itertools.cycle(OUTPUTS), strict=True), count))
-
-
-def data():
-    """Inputs (T, B, N_IN) and targets (T, B, 3)."""
-    rng = np.random.default_rng(5)
-    xs = (rng.random((T, B, N_IN)) < 0.4).astype(float)
-    return jnp.asarray(xs), jnp.asarray(rng.normal(size=(T, B, 3)))
-
-
-def loss(r, y):
-    """Loss of one step."""
-    return jnp.mean((r - y) ** 2)
-
-
-def bptt(net, xs, ys):
-    """Gradient of the summed loss by plain differentiation of a loop over the model, and the rate of its spikes."""
-    brainstate.nn.init_all_states(net, batch_size=xs.shape[1])
-
-    def total():
-        def step(x, y):
-            value = loss(net(x), y)
-            return value, net.neu.get_spike()
-
-        values, spikes = brainstate.transform.for_loop(step, xs, ys)
-        return values.sum(), spikes
-
-    grads, spikes = brainstate.transform.grad(total, net.states(brainstate.ParamState), has_aux=True)()
-    return grads, float(spikes.mean())
-
-
-def drtrl(net, xs, ys):
-    """The same by D-RTRL, in four chunks."""
-    learner = etrax.compile(net, etrax.D_RTRL, xs[0], batch_size=xs.shape[1])
-    return learner.etrace_grad(xs, ys, step_fn=lambda x, y: loss(learner(x), y), chunk_size=7, reduction="sum")

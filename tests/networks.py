@@ -133,6 +133,30 @@ LAYERED = {
     ),
 }
 
+# Stacks without loops: exact when credit goes through depth.
+UP0, UP1 = Projection(("z0",)), Projection(("z1",))
+STACKS = {
+    "stack two": ((Population(4, (FEED,), tau=10.0), Population(5, (UP0,), tau=8.0)), (5.0, 5.0), True),
+    "stack three": (
+        (
+            Population(4, (FEED,), tau=10.0, **ALIF),
+            Population(6, (Projection(("z0",), None),), (), tau=12.0, reset="hard"),
+            Population(3, (Projection(("z1", "z0", "x")),), tau=10.0, **ALIF, tau_s=15.0),
+        ),
+        (5.0, 2.5, 4.0),
+        True,
+    ),
+    "stack three coba": (
+        (
+            Population(4, (FEED,), tau=10.0, tau_a=40.0, beta=0.4),
+            Population(5, (UP0,), (EXC,), R=1000.0, tau=10.0),
+            Population(4, (UP1, Projection(("z0",), 1)), (EXC, INH), R=1000.0, tau=8.0, tau_s=8.0),
+        ),
+        (5.0, 1.4, (1.4, 0.3)),
+        False,
+    ),
+}
+
 NETWORKS = {
     **{f"feed-forward {k}": v for k, v in FEED_FORWARD.items()},
     **{f"recurrent {k}": v for k, v in RECURRENT.items()},
@@ -155,7 +179,7 @@ def case(name):
 
 def draw(name, seed):
     """The row ``name`` of the table with weights and data of one seed."""
-    populations, scales, bias = NETWORKS[name]
+    populations, scales, bias = {**NETWORKS, **STACKS}[name]
     rng = np.random.default_rng(seed)
     sizes = {"x": N_IN} | {f"z{k}{at}": p.n for k, p in enumerate(populations) for at in ("", "[t-1]")}
 

@@ -165,6 +165,35 @@ def test_recurrent_equal_backpropagation_stopped_at_projections(name):
     )
 
 
+def test_a_shared_synapse_is_described():
+    """Two projections drive one adapted synapse: the same as one projection of both inputs."""
+
+    class Shared(brainstate.nn.Module):
+        def __init__(self, shared):
+            super().__init__()
+            self.neu, self.shared = etrax.adapt(bp.LIF(N)), shared
+            w = np.random.default_rng(0).normal(size=(N_IN, N)) * 5.0 * u.mS
+            for i in range(2):
+                syn = etrax.adapt(bp.Expon.desc(N, tau=5 * u.ms)) if shared else etrax.adapt(bp.Expon(N, tau=5 * u.ms))
+                out = CUBA.desc() if shared else CUBA()
+                comm = brainstate.nn.Linear(N_IN, N, w_init=w, b_init=None)
+                setattr(self, f"proj{i}", AlignPostProj(comm=comm, syn=syn, out=out, post=self.neu))
+            assert (self.proj0.syn is self.proj1.syn) == shared
+
+        def update(self, x):
+            self.proj0(x)
+            self.proj1(1.0 - x)
+            return self.neu()
+
+    xs, ys = data()
+    found = []
+    for shared in (True, False):
+        learner = etrax.compile(Shared(shared), etrax.D_RTRL, xs[0], batch_size=B)
+        grads = learner.etrace_grad(xs, ys[..., :1], step_fn=lambda x, y, f=learner: jnp.mean((f(x) - y) ** 2))
+        found.append({path: networks.mantissas(value) for path, value in grads.items()})
+    close(*found, 1e-10)
+
+
 def test_random_numbers_are_drawn_once_per_step():
     both(lambda plain: Net(Noisy(), SYNAPSES["Expon"](), MA, 5.0, plain=plain), chunk_size=7)
 

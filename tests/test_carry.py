@@ -147,7 +147,7 @@ def test_a_window_carries_any_layer():
     xs = jnp.asarray((np.random.default_rng(0).random((T, test_layers.I)) < 0.3).astype(float))
     grads = {}
     for algorithm, options in ((etrax.BPTT, {}), (etrax.D_RTRL, {"carry": "window", "window": T})):
-        learner = etrax.compile(test_layers.Net(test_layers.Squared(), 5), algorithm, xs[0], **options)
+        learner = etrax.compile(test_layers.Net(test_layers.Squared(test_layers.I, 5), 5), algorithm, xs[0], **options)
         grads[algorithm] = learner.etrace_grad(xs, step_fn=lambda x, run=learner: jnp.sum(run(x) ** 2), chunk_size=5)
     a, b = (u.get_mantissa(g["syn", "comm", "weight"]) for g in grads.values())
     assert np.abs(a).max() > 1e-6

@@ -1,23 +1,75 @@
-"""Axonal delays: values, credit, errors; their values and gradients in networks are rows of `test_synapses`."""
-
-import dataclasses
+"""Axonal delays: values of `brainpy.state`, credit, errors."""
 
 import brainstate
 import brainunit as u
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_synapses import N_IN, N_OUT, N, Net, Row, data, expon, linear, online
+from test_synapses import N_IN, N_OUT, N, Stopped, T, backpropagated, close, data, linear, online
 
+import etrax
 from etrax.neurons import LIF
-from etrax.synapses import CUBA, AlignPostProj, Expon, InputDelay
+from etrax.synapses import AMPA, COBA, CUBA, AlignPostProj, CurrentProj, Expon, InputDelay
+
+PER_NEURON = np.array([0.0, 1.0, 3.0, 2.0, 1.0, 0.0, 4.0, 2.0, 1.0])  # of the spikes of input and population
+
+
+class Net(brainstate.nn.Module):
+    """A population with delayed synapses of input and own spikes, and a linear readout of its spikes."""
+
+    def __init__(self, delay, lib=etrax.synapses, lif=LIF, conductances=False, stopped=False):
+        super().__init__()
+        self.neu = lif(N, tau=10.0 * u.ms, R=1.0 * u.ohm)
+        options = {} if delay is None else {"delay": delay}
+        comm = linear(N_IN + N, N, 900.0 if conductances else 5.0, u.UNITLESS if conductances else u.mS, 0)
+        comm = Stopped(comm) if stopped else comm
+        self.filter = AMPA(N_IN + N) if conductances else None
+        if conductances:
+            self.proj = CurrentProj(comm=comm, out=COBA(E=4.0 * u.mV), post=self.neu, **options)
+        else:
+            syn = lib.Expon(N, tau=5.0 * u.ms)
+            self.proj = lib.AlignPostProj(comm=comm, syn=syn, out=lib.CUBA(), post=self.neu, **options)
+        self.readout = linear(N, N_OUT, 1.0, u.UNITLESS, 7)
+
+    def update(self, x):
+        z = jnp.concatenate([x, self.neu.get_spike()], axis=-1)
+        self.proj(z if self.filter is None else self.filter(z))
+        return self.readout(self.neu(0.0 * u.mA))
+
+
+@pytest.mark.parametrize("delay", [3.0, PER_NEURON], ids=["one", "per neuron"])
+def test_values_equal_the_reference(delay):
+    library = pytest.importorskip("brainpy.state", reason="comes with the extra `test`")
+    xs = data()[0][:, 0]  # the reference's delay line has no batch axis
+    found = []
+    for net in (Net(delay * u.ms), Net(delay * u.ms, library, library.LIF)):
+        brainstate.nn.init_all_states(net)
+
+        def step(i, x, net=net):
+            with brainstate.environ.context(i=i, t=i * brainstate.environ.get_dt()):
+                r = net(x)
+            return r, net.neu.get_spike(), u.get_mantissa(net.neu.V.value), u.get_mantissa(net.proj.syn.g.value)
+
+        found.append(brainstate.transform.for_loop(step, jnp.arange(T), xs))
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+    assert 0.02 < float(found[0][1].mean()) < 0.8
+
+
+@pytest.mark.parametrize("conductances", [False, True])
+@pytest.mark.parametrize("delay", [2.0, PER_NEURON], ids=["one", "per neuron"])
+def test_gradients(delay, conductances):
+    """Those of backpropagation through time, stopped where spikes enter the projection."""
+    xs, ys = data()
+    mine = online(Net(delay * u.ms, conductances=conductances), xs, ys)
+    close(mine, backpropagated(Net(delay * u.ms, conductances=conductances, stopped=True), xs, ys))
 
 
 @pytest.mark.parametrize("delay", [0.0, np.zeros(N_IN + N)])
 def test_no_delay_is_a_delay_of_zero(delay):
-    row, (xs, ys) = Row(expon, 5.0), data()
-    net = Net(dataclasses.replace(row, delay=delay * u.ms)).add_readout()
-    mine, expected = online(net, xs, ys), online(Net(row).add_readout(), xs, ys)
+    xs, ys = data()
+    net = Net(delay * u.ms)
+    mine, expected = online(net, xs, ys), online(Net(None), xs, ys)
     assert net.proj.delay_line.past.value.size == 0
     for name, value in expected.items():
         np.testing.assert_array_equal(mine[name], value)
@@ -70,7 +122,7 @@ WRONG_DELAYS = [
 @pytest.mark.parametrize(("delay", "message"), WRONG_DELAYS)
 def test_a_wrong_delay_is_named(delay, message):
     with pytest.raises(ValueError, match=message):
-        brainstate.nn.init_all_states(Net(Row(expon, 5.0, delay=delay)))
+        brainstate.nn.init_all_states(Net(delay))
 
 
 def test_wrong_uses_are_named():

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 import etrax
-from etrax.neurons import LIF, LeakyReadout
+from etrax.neurons import BRF, LIF, Izhikevich, LeakyReadout
 from etrax.synapses import CUBA, AlignPostProj, DeltaProj, Expon
 
 B, T, I, N = 2, 6, 3, 4
@@ -72,6 +72,15 @@ def test_constants():
         LIF(N, V_th=jnp.ones(3) * u.mV)
     with pytest.raises(ValueError, match="`tau` is in mV but must be in units like ms"):
         Expon(N, tau=brainstate.ParamState(5.0 * u.mV))
+
+
+def test_constants_that_do_not_fit_each_other():
+    with pytest.raises(ValueError, match="`spk_reset` is 'soft', but Izhikevich's neuron resets to `c`: write 'hard'"):
+        Izhikevich(N, spk_reset="soft")
+    with pytest.raises(
+        ValueError, match=r"`omega` must be at most 1 / dt, but dt \* omega is 1.5 at dt = .*ms: take a smaller"
+    ):
+        BRF(N, omega=1.5 / u.ms).init_state()
 
 
 def test_input_that_does_not_fit_the_model():
@@ -212,8 +221,8 @@ def test_readout_of_something_else():
 
 
 def test_unknown_algorithm():
-    with pytest.raises(ValueError, match="one of d_rtrl, no_trace, bptt.*got 'rtrl'"):
-        etrax.compile(Net(), "rtrl", xs[0], batch_size=B)
+    with pytest.raises(ValueError, match="one of d_rtrl, no_trace, bptt, rtrl, .*got 'uoro'"):
+        etrax.compile(Net(), "uoro", xs[0], batch_size=B)
 
 
 def test_no_neurons():

@@ -1,5 +1,12 @@
 """Layers other than a plain `Linear`, and populations of several dimensions: exact on feed-forward networks, in any chunk."""
 
+import functools
+import json
+import pathlib
+import subprocess
+import sys
+
+import brainevent
 import brainstate
 import braintools
 import brainunit as u
@@ -9,8 +16,11 @@ import numpy as np
 import pytest
 
 import etrax
-from etrax.neurons import ALIF, LeakyReadout
+from etrax.neurons import ALIF, LIF, LeakyReadout
 from etrax.synapses import CUBA, AlignPostProj, Expon
+
+# brainstate calls brainevent by names that it has renamed
+pytestmark = pytest.mark.filterwarnings("ignore:brainevent.* is deprecated:DeprecationWarning")
 
 T, B, I = 20, 3, 4
 
@@ -46,70 +56,350 @@ class Grid(brainstate.nn.Module):
         return u.math.reshape(x @ self.weight.value, (*x.shape[:-1], *self.shape))
 
 
-def linear(in_size, out_size, **options):
-    w_init = weights(np.ravel(in_size)[-1], np.ravel(out_size)[-1])
-    return brainstate.nn.Linear(in_size, out_size, w_init=w_init, **options)
+class InUnits(brainstate.nn.Module):
+    """A layer without units, in mS."""
 
-
-MASK = (np.arange(I * 5).reshape(I, 5) % 3 > 0).astype(float)
-LAYERS = {
-    "Linear": (I, 5, lambda: linear(I, 5, b_init=braintools.init.ZeroInit(unit=u.mS))),
-    "Linear with a mask": (I, 5, lambda: linear(I, 5, b_init=None, w_mask=MASK)),
-    "Linear over an axis": ((2, I), (2, 5), lambda: linear((2, I), (2, 5), b_init=braintools.init.ZeroInit(unit=u.mS))),
-    "SignedWLinear": (I, 5, lambda: brainstate.nn.SignedWLinear(I, 5, w_init=weights(I, 5))),
-    "user's own": (I, 5, lambda: Factors(I, 5)),
-    "to two dimensions": (I, (2, 3), lambda: Grid(I, (2, 3))),
-}
-
-
-class Net(brainstate.nn.Module):
-    def __init__(self, comm, out_size):
+    def __init__(self, layer, scale=1.0):
         super().__init__()
-        self.neu = ALIF(out_size, tau=10 * u.ms, tau_a=40 * u.ms)
-        self.syn = AlignPostProj(comm=comm, syn=Expon(out_size, tau=5 * u.ms), out=CUBA(), post=self.neu)
-        n = int(np.prod(out_size))
-        self.out = LeakyReadout(out_size, 2, tau=10 * u.ms, w_init=u.get_mantissa(weights(n, 2)), pre=self.neu)
+        self.layer = layer
+        self.scale = scale
 
     def update(self, x):
-        self.syn(x)
-        return self.out(self.neu())
+        return self.layer(x) * self.scale * u.mS
 
 
-def gradient(algorithm, name, batch, **options):
-    in_size, out_size, make = LAYERS[name]
-    rng = np.random.default_rng(0)
-    shape = (T, *([B] if batch else []), *np.atleast_1d(in_size))
-    xs = jnp.asarray((rng.random(shape) < 0.3).astype(float))
-    ys = jnp.asarray(rng.normal(size=(T, *([B] if batch else []), 2)))
-    net = Net(make(), out_size)
-    learner = etrax.compile(net, algorithm, xs[0], batch_size=B if batch else None)
-    grads = learner.etrace_grad(xs, ys, step_fn=lambda x, y: jnp.mean((learner(x) - y) ** 2), **options)
-    return jax.tree.map(u.get_mantissa, grads, is_leaf=lambda v: isinstance(v, u.Quantity)), learner
+class Positive(brainstate.nn.Module):
+    """Weights kept positive by a transform, with a prior, and a bias."""
+
+    def __init__(self, n_in, n_out, transform):
+        super().__init__()
+        start = jnp.abs(u.get_mantissa(weights(n_in, n_out))) + 0.1
+        self.w = brainstate.nn.Param(start, t=transform, reg=brainstate.nn.L2Reg(weight=0.01))
+        self.b = brainstate.nn.Param(jnp.linspace(0.0, 0.1, n_out))
+
+    def update(self, x):
+        return (x @ self.w.value() + self.b.value()) * u.mS
 
 
-@pytest.mark.parametrize("batch", [True, False])
-@pytest.mark.parametrize("name", LAYERS)
-def test_exact_on_a_feed_forward_network(name, batch):
-    expected, _ = gradient(etrax.BPTT, name, batch)
-    assert all(float(np.abs(g).max()) > 1e-6 for g in jax.tree.leaves(expected))
-    for chunk in (1, 7):
-        grads, _ = gradient(etrax.D_RTRL, name, batch, chunk_size=chunk)
-        for got, exact in zip(jax.tree.leaves(grads), jax.tree.leaves(expected), strict=True):
-            np.testing.assert_allclose(got, exact, rtol=1e-10, atol=1e-10 * np.abs(exact).max())
+class Banded(brainstate.nn.Module):
+    """A user's own sparse layer: every input reaches the next two outputs, with positive weights."""
+
+    def __init__(self, n_in, n_out):
+        super().__init__()
+        self.w = brainstate.nn.Param(jnp.linspace(1.0, 3.0, 2 * n_in), t=brainstate.nn.SoftplusT(0.0))
+        self.b = brainstate.ParamState(jnp.linspace(0.0, 0.1, n_out) * u.mS)
+        self.pre = np.repeat(np.arange(n_in), 2)
+        self.post = (self.pre + np.tile([0, 1], n_in)) % n_out
+        self.n_out = n_out
+
+    def update(self, x):
+        y = jnp.zeros((*x.shape[:-1], self.n_out)).at[..., self.post].add(x[..., self.pre] * self.w.value())
+        return y * u.mS + self.b.value
+
+
+etrax.register_pattern(Banded)(
+    lambda layer: etrax.Pattern(
+        lambda: layer.w.value() * u.mS, pre=layer.pre, post=layer.post, bias=lambda: layer.b.value
+    )
+)
 
 
 class Squared(brainstate.nn.Module):
-    def __init__(self):
+    def __init__(self, n_in, n_out):
         super().__init__()
-        self.weight = brainstate.ParamState(weights(I, 5))
+        self.weight = brainstate.ParamState(weights(n_in, n_out, scale=2.0))
 
     def update(self, x):
         return (x @ self.weight.value) ** 2 / u.mS
 
 
-def test_a_layer_that_is_not_affine_is_refused():
+def linear(in_size, out_size, **options):
+    w_init = weights(np.ravel(in_size)[-1], np.ravel(out_size)[-1])
+    return brainstate.nn.Linear(in_size, out_size, w_init=w_init, **options)
+
+
+def sparse(kind, **options):
+    """A layer of two thirds of the weights."""
+
+    def make(n_in, n_out):
+        full = u.get_mantissa(weights(n_in, n_out, scale=5.0)) * mask(n_in, n_out)
+        pre, post = np.nonzero(full)
+        data, shape = jnp.asarray(full[pre, post]) * u.mS, (n_in, n_out)
+        if kind.__name__ == "COO":
+            return brainstate.nn.SparseLinear(kind((data, jnp.asarray(pre), jnp.asarray(post)), shape=shape), **options)
+        return brainstate.nn.SparseLinear(kind.fromdense(jnp.asarray(full) * u.mS), **options)
+
+    return make
+
+
+def fixed(kind, weight=None, **options):
+    def make(n_in, n_out):
+        w = weight or (lambda shape: 5.0 * (0.4 + np.random.default_rng(0).normal(size=shape)) * u.mS)
+        return kind(n_in, n_out, 2, w, seed=1, **options)
+
+    return make
+
+
+def mask(n_in, n_out):
+    return (np.arange(n_in * n_out).reshape(n_in, n_out) % 3 > 0).astype(float)
+
+
+def zero_bias(*shape):
+    return jnp.zeros(shape) * u.mS
+
+
+nn = brainstate.nn
+N = 5
+
+# name: (what the report says of the trace of V, layer of two sizes)
+SQUARE = {
+    "Linear": ("V dense", lambda i, n: linear(i, n, b_init=braintools.init.ZeroInit(unit=u.mS))),
+    "Linear with a mask": ("V dense", lambda i, n: linear(i, n, b_init=None, w_mask=mask(i, n))),
+    "SignedWLinear": ("V dense", lambda i, n: nn.SignedWLinear(i, n, w_init=weights(i, n), w_sign=2 * mask(i, n) - 1)),
+    "AllToAll": ("V dense", lambda i, n: nn.AllToAll(i, n, weights(i, n), b_init=zero_bias(n))),
+    "AllToAll but itself": ("V dense", lambda i, n: nn.AllToAll(i, n, weights(i, n), include_self=False)),
+    "AllToAll, one weight": ("V per neuron", lambda i, n: nn.AllToAll(i, n, 1.5 * u.mS, include_self=False)),
+    "EventLinear": ("V dense", lambda i, n: nn.EventLinear(i, n, weights(i, n))),
+    "CSR": ("V per synapse", sparse(u.sparse.CSR)),
+    "CSC with a bias": ("V per synapse", sparse(u.sparse.CSC, b_init=zero_bias(N))),
+    "COO": ("V per synapse", sparse(u.sparse.COO)),
+    "event CSR": ("V per synapse", sparse(brainevent.CSR)),
+    "FixedNumConn": ("V per synapse", fixed(nn.FixedNumConn)),
+    "FixedNumConn of some": ("V per synapse", fixed(nn.FixedNumConn, afferent_ratio=0.7)),
+    "FixedNumConn, one weight": ("V per neuron", fixed(nn.FixedNumConn, 3.0 * u.mS)),
+    "EventFixedNumConn": ("V per synapse", fixed(nn.EventFixedNumConn)),
+    "EventFixedNumConn, one weight": ("V per neuron", fixed(nn.EventFixedNumConn, 3.0 * u.mS)),
+    "OneToOne": ("V per neuron", lambda i, n: nn.OneToOne(n, 3 * weights(n), b_init=zero_bias(n))),
+    "OneToOne, one weight": ("V per neuron", lambda i, n: nn.OneToOne(n, 7.0 * u.mS)),
+    "LoRA": ("V dense", lambda i, n: InUnits(nn.LoRA(i, 2, n, kernel_init=nn.init.Normal(1.0, seed=3)), 3.0)),
+    "ScaledWSLinear": (
+        "V dense",
+        lambda i, n: InUnits(nn.ScaledWSLinear(i, n, w_init=nn.init.Normal(1.0, seed=5)), 4.0),
+    ),
+    "SoftplusT": ("V dense", lambda i, n: Positive(i, n, nn.SoftplusT(0.0))),
+    "ExpT": ("V dense", lambda i, n: Positive(i, n, nn.ExpT(0.0))),
+    "user's own": ("V dense", lambda i, n: Factors(i, n)),
+    "user's own sparse": ("V per synapse", lambda i, n: Banded(i, n)),
+    "not affine": ("window of 277 steps (not affine in its input)", lambda i, n: Squared(i, n)),
+}
+LAYERS = {  # not between vectors of one size
+    "Linear over an axis": ((2, I), (2, 5), lambda: linear((2, I), (2, 5), b_init=braintools.init.ZeroInit(unit=u.mS))),
+    "AllToAll over an axis": ((2, I), (2, 5), lambda: nn.AllToAll((2, I), (2, 5), weights(I, 5))),
+    "to two dimensions": (I, (2, 3), lambda: Grid(I, (2, 3))),
+    "OneToOne of two dimensions": ((2, 3), (2, 3), lambda: nn.OneToOne((2, 3), 3 * weights(2, 3))),
+    "Conv1d": ((6, 1), (6, 2), lambda: InUnits(nn.Conv1d((6, 1), 2, 3, w_init=nn.init.Normal(1.0, seed=2)), 4.0)),
+    "Conv2d": (
+        (4, 4, 1),
+        (4, 4, 2),
+        lambda: InUnits(nn.Conv2d((4, 4, 1), 2, 3, w_init=nn.init.Normal(1.0, seed=2)), 4.0),
+    ),
+} | {
+    name: (I, N, lambda make=make: make(I, N)) for name, (_, make) in SQUARE.items() if not name.startswith("OneToOne")
+}
+
+
+class Net(brainstate.nn.Module):
+    """Feed-forward; with ``loop``, that layer leads back from the spikes of the step before."""
+
+    def __init__(self, comm, out_size, loop=None, stop=False, neuron=None):
+        super().__init__()
+        self.neu = neuron or ALIF(out_size, tau=10 * u.ms, tau_a=40 * u.ms)
+        self.syn = AlignPostProj(comm=comm, syn=Expon(out_size, tau=5 * u.ms), out=CUBA(), post=self.neu)
+        if loop is not None:
+            self.loop = AlignPostProj(comm=loop, syn=Expon(out_size, tau=8 * u.ms), out=CUBA(), post=self.neu)
+        n = int(np.prod(out_size))
+        self.out = LeakyReadout(out_size, 2, tau=10 * u.ms, w_init=u.get_mantissa(weights(n, 2)), pre=self.neu)
+        self.stop = stop
+
+    def update(self, x):
+        self.syn(x)
+        if hasattr(self, "loop"):
+            z = self.neu.get_spike()
+            self.loop(jax.lax.stop_gradient(z) if self.stop else z)
+        return self.out(self.neu())
+
+
+def data(in_size, batch, n_steps=T):
+    rng = np.random.default_rng(0)
+    rows = (B,) if batch else ()
+    xs = jnp.asarray((rng.random((n_steps, *rows, *np.atleast_1d(in_size))) < 0.3).astype(float))
+    return xs, jnp.asarray(rng.normal(size=(n_steps, *rows, 2)))
+
+
+def train(net, algorithm, xs, ys, batch=True, chunk_size=None, penalty=None, **options):
+    learner = etrax.compile(net, algorithm, xs[0], batch_size=B if batch else None, **options)
+
+    def step(x, y):
+        return jnp.mean((learner(x) - y) ** 2) + (0.0 if penalty is None else penalty())
+
+    more = {} if chunk_size is None else {"chunk_size": chunk_size}
+    grads = learner.etrace_grad(xs, ys, step_fn=step, **more)
+    return jax.tree.map(u.get_mantissa, grads, is_leaf=lambda v: isinstance(v, u.Quantity)), learner
+
+
+def gradient(algorithm, name, batch, **options):
+    in_size, out_size, make = LAYERS[name]
+    xs, ys = data(in_size, batch)
+    return train(Net(make(), out_size), algorithm, xs, ys, batch, **options)
+
+
+def close(grads, expected, tolerance=1e-9):
+    for got, exact in zip(jax.tree.leaves(grads), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(got, exact, rtol=tolerance, atol=tolerance * np.abs(exact).max())
+
+
+WITHOUT_BATCH = ("Linear", "CSR", "OneToOne of two dimensions", "FixedNumConn, one weight", "user's own")
+
+
+@pytest.mark.parametrize(("name", "batch"), [(n, True) for n in LAYERS] + [(n, False) for n in WITHOUT_BATCH])
+def test_exact_on_a_feed_forward_network(name, batch):
+    expected, _ = gradient(etrax.BPTT, name, batch)
+    assert all(float(np.abs(g).max()) > 1e-6 for g in jax.tree.leaves(expected))
+    grads, _ = gradient(etrax.D_RTRL, name, batch, chunk_size=7)
+    close(grads, expected)
+
+
+@functools.cache
+def recurrent(name, chunk):
+    """Gradient on a recurrent network, and the learner; without a chunk, BPTT with stopped inputs of projections."""
+    loop = SQUARE[name][1](N, N)
+    net = Net(linear(N, N, b_init=None), N, loop=loop, stop=chunk is None)
+    return train(net, etrax.D_RTRL if chunk else etrax.BPTT, *data(N, True), chunk_size=chunk)
+
+
+@pytest.mark.parametrize("chunk", [7, *(pytest.param(c, marks=pytest.mark.slow) for c in (1, 3, T))])
+@pytest.mark.parametrize("name", SQUARE)
+def test_exact_on_a_recurrent_network(name, chunk):
+    """The gradient is that of BPTT with stopped gradients at the inputs of projections, in any chunk."""
+    expected, _ = recurrent(name, None)
+    assert all(float(np.abs(g).max()) > 1e-6 for g in jax.tree.leaves(expected))
+    grads, learner = recurrent(name, chunk)
+    close(grads, expected)
+    (line, *_) = (line for line in str(learner.report()).splitlines() if "through loop" in line)
+    assert SQUARE[name][0] in line
+
+
+@pytest.mark.parametrize("name", ["Conv1d", "not affine"])
+def test_a_window_is_exact_in_the_chunk_and_within_tolerance_across(name):
+    in_size, out_size, make = LAYERS[name]
+    xs, ys = data(in_size, True, n_steps=60)
+
+    def net():
+        return Net(make(), out_size, neuron=LIF(out_size, tau=10 * u.ms))
+
+    expected, _ = train(net(), etrax.BPTT, xs, ys)
+    grads, learner = train(net(), etrax.D_RTRL, xs, ys, chunk_size=60, tolerance=0.1)
+    close(grads, expected)
+    assert "window of 22 steps (" in str(learner.report())
+    for tolerance in (0.1, 0.01):
+        grads, _ = train(net(), etrax.D_RTRL, xs, ys, chunk_size=4, tolerance=tolerance)
+        for got, exact in zip(jax.tree.leaves(grads), jax.tree.leaves(expected), strict=True):
+            assert np.linalg.norm(got - exact) < tolerance * np.linalg.norm(exact)
+
+
+def test_a_state_that_does_not_decay_has_no_window():
+    net = Net(Squared(I, N), N, neuron=ALIF(N, tau=10 * u.ms, tau_a=1e30 * u.ms))
+    with pytest.raises(ValueError, match="pass `window=` as a number of steps"):
+        etrax.compile(net, etrax.D_RTRL, jnp.ones((B, I)), batch_size=B)
+
+
+def test_a_prior_of_the_weights_adds_its_gradient():
+    def result(algorithm, **options):
+        comm = Positive(I, N, nn.SoftplusT(0.0))
+        return train(Net(comm, N), algorithm, *data(I, True), penalty=comm.w.reg_loss, **options)[0]
+
+    expected = result(etrax.BPTT)
+    close(result(etrax.D_RTRL, chunk_size=6), expected)
+    plain, _ = gradient(etrax.BPTT, "SoftplusT", True)
+    assert not np.allclose(jax.tree.leaves(plain)[-1], jax.tree.leaves(expected)[-1], rtol=1e-3)
+
+
+@pytest.mark.parametrize("carry", ["dense", "window", "rank1", "none"])
+@pytest.mark.parametrize("name", ["CSR", "FixedNumConn, one weight", "user's own sparse"])
+def test_sparse_layers_have_every_carry(name, carry):
+    """Within one chunk all but an outer product are exact; a trace is as long as the parameter."""
+    grads, _ = gradient(etrax.D_RTRL, name, True, chunk_size=T, carry=carry)
+    if carry == "rank1":
+        close(grads, gradient(etrax.D_RTRL, name, True, chunk_size=7, carry=carry)[0])
+    else:
+        close(grads, gradient(etrax.BPTT, name, True)[0])
+    learner = etrax.compile(Net(LAYERS[name][2](), N), etrax.D_RTRL, jnp.ones((B, I)), batch_size=B, carry=carry)
+    for _ in range(3):
+        learner(jnp.ones((B, I)))
+    path = next(p for p in learner.param_states if p[0] == "syn")
+    rows = (B, N) if "one weight" in name else (B,)
+    for trace in learner.get_etrace_of(path).values():
+        for got, leaf in zip(jax.tree.leaves(trace), jax.tree.leaves(learner.param_states[path].value), strict=True):
+            assert got.shape == (*rows, *leaf.shape)
+
+
+@pytest.mark.parametrize("name", ["CSR", "OneToOne", "SignedWLinear", "user's own sparse", "FixedNumConn, one weight"])
+def test_the_trace_is_the_derivative_of_the_state(name):
+    """In a network without spikes: by the weights themselves, per sample, in units."""
+    xs = data(N, True)[0][:6]
+
+    def net():
+        return Net(SQUARE[name][1](N, N), N, neuron=LIF(N, tau=10 * u.ms, V_th=1e6 * u.mV))
+
+    model = net()
+    learner = etrax.compile(model, etrax.D_RTRL, xs[0], batch_size=B)
+    for x in xs:
+        learner(x)
+    state = next(s for p, s in learner.param_states.items() if p[0] == "syn")
+    trace = learner.get_etrace_of(state)["neu", "V"]
+    start = state.value
+
+    def potential(value):
+        brainstate.nn.reset_all_states(model, batch_size=B)
+        state.value = value
+        for x in xs:
+            model(x)
+        return model.neu.V.value.mantissa
+
+    exact = jax.jacrev(potential)(start)
+    state.value = start
+    is_quantity = dict(is_leaf=lambda v: isinstance(v, u.Quantity))
+    for got, leaf, full in zip(*(jax.tree.leaves(t, **is_quantity) for t in (trace, start, exact)), strict=True):
+        full = u.get_mantissa(full)  # (B, N, *leaf.shape)
+        summed = full if "one weight" in name else full.sum(1)  # every weight acts on one neuron
+        np.testing.assert_allclose(u.get_mantissa(got), summed, rtol=1e-9, atol=1e-12)
+        assert u.get_unit(got).has_same_dim(u.mV / u.get_unit(leaf))
+
+
+def test_a_convolution_is_carried_by_a_window():
+    _, learner = gradient(etrax.D_RTRL, "Conv2d", True)
+    assert "512 effective weights of 20 parameters" in str(learner.report())
+
+
+def test_untrained_layers_have_no_trace():
+    comm = fixed(nn.FixedNumConn, 3.0 * u.mS, param_type=brainstate.FakeState)(I, N)
+    learner = etrax.compile(Net(comm, N), etrax.D_RTRL, jnp.ones((B, I)), batch_size=B)
+    assert learner.report().trace_bytes == 0
+
+
+def test_patterns_that_do_not_fit_are_refused():
+    class Wrong(Banded):
+        pass
+
+    def compiled(pattern):
+        etrax.register_pattern(Wrong)(pattern)
+        return etrax.compile(Net(Wrong(I, N), N), etrax.D_RTRL, jnp.ones((B, I)), batch_size=B)
+
+    with pytest.raises(ValueError, match="has 8 entries for 3 synapses"):
+        compiled(lambda c: etrax.Pattern(lambda: c.w.value(), c.pre[:3], c.post[:3], lambda: c.b.value))
+    with pytest.raises(ValueError, match="reads only some of the layer's parameters"):
+        compiled(lambda c: etrax.Pattern(lambda: c.w.value(), c.pre, c.post))
+    with pytest.raises(ValueError, match=r"has shape \(8,\), but the layer leads from 4 to 5"):
+        compiled(lambda c: etrax.Pattern(lambda: c.w.value(), bias=lambda: c.b.value))
+    with pytest.raises(ValueError, match="`pre` and `post` of a Pattern go together"):
+        etrax.Pattern(lambda: None, pre=[0])
+    with pytest.raises(ValueError, match="have 1 and 2 entries"):
+        etrax.Pattern(lambda: None, pre=[0], post=[0, 1])
+
+
+def test_a_layer_that_is_not_affine_has_no_trace_of_one_outer_product():
     with pytest.raises(ValueError, match=r"`comm` of syn is not affine in its input"):
-        etrax.compile(Net(Squared(), 5), etrax.D_RTRL, jnp.ones((B, I)), batch_size=B)
+        etrax.compile(Net(Squared(I, N), N), etrax.D_RTRL, jnp.ones((B, I)), batch_size=B, carry="rank1")
 
 
 def test_weights_in_another_scale_of_the_unit():
@@ -134,3 +424,14 @@ def test_the_report_says_what_is_traced():
     assert learner.report().trace_bytes == sum(
         leaf.nbytes for trace in learner.traces.values() for leaf in jax.tree.leaves(trace.value)
     )
+
+
+@pytest.mark.slow
+def test_ten_million_synapses_fit_in_eight_gibibytes():
+    script = pathlib.Path(__file__).with_name("large_layer.py")
+    run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
+    result = json.loads(run.stdout.splitlines()[-1])
+    assert 0.01 < result["rate"] < 0.5
+    assert result["largest gradient"] > 0
+    assert result["trace MiB"] < 100  # of two states, 4 bytes per synapse
+    assert result["peak GiB"] < 8

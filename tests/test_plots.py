@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from etrax import network, plots, tasks
+from etrax import GradientReport, network, plots, tasks
 from etrax.training import Evaluation
 
 RECIPE = tasks.Recipe(n_rec=12, weight_scale=8.0 * u.mS)
@@ -62,8 +62,13 @@ def make(name, recorded):
 def test_a_figure_is_returned_with_units(recorded, tmp_path, name, units):
     before = plt.get_fignums()
     figure = make(name, recorded)
-    assert isinstance(figure, Figure)
     assert plt.get_fignums() == before
+    check(figure, units, tmp_path)
+
+
+def check(figure, units, tmp_path):
+    """A figure is a figure, names its units, can be saved, and cuts nothing off."""
+    assert isinstance(figure, Figure)
     labels = [axis.xaxis.label for axis in figure.axes] + [axis.yaxis.label for axis in figure.axes]
     for unit in units:
         assert any(unit in label.get_text() for label in labels), unit
@@ -101,3 +106,43 @@ def test_recording_leaves_the_network_alone(recorded):
     before = {path: state.value for path, state in net.states().items()}
     network.record_trial(net, task, RECIPE, index=2)
     assert all(state.value is before[path] for path, state in net.states().items())
+
+
+@pytest.fixture(scope="module")
+def report():
+    values = np.linspace(0.2, 1.0, 8).reshape(4, 2)
+    return GradientReport(
+        parameters=["syn.comm.weight", "out.weight"],
+        edges=np.arange(5) * 10.0 * u.ms,
+        cosine=values[0],
+        norm_ratio=values[1],
+        cosine_over_time=values,
+        norm_ratio_over_time=2 * values,
+        norms={},
+        rates={},
+        remarks=["neu is silent"],
+        learner="D_RTRL",
+    )
+
+
+SPIKES = np.random.default_rng(0).random((50, 20)) < 0.05
+ANY = {
+    "raster": (lambda r: plots.plot_raster(SPIKES, "population"), ["time (ms)", "neuron", "rate (Hz)"]),
+    "silent raster": (lambda r: plots.plot_raster(0 * SPIKES), ["time (ms)", "neuron", "rate (Hz)"]),
+    "quantities": (lambda r: plots.plot_quantities({"V": SPIKES * u.mV, "a": SPIKES}), ["V (mV)", "a (no unit)"]),
+    "heat": (lambda r: plots.plot_heat(SPIKES * u.mV / u.mS), ["presynaptic", "trace (mV / mS)", "time (ms)"]),
+    "seeds": (lambda r: plots.plot_seeds({"D-RTRL": SPIKES[:3], "BPTT": SPIKES[3:6]}), ["accuracy (%)", "epoch"]),
+    "alignment": (plots.plot_alignment, ["cosine (no unit)", "norm ratio (no unit)", "time (ms)"]),
+    "memory": (lambda r: plots.plot_memory([10, 100], {"BPTT": [1e5, 1e6]}), ["memory (MiB)", "T (steps)"]),
+}
+
+
+@pytest.mark.parametrize("name", ANY)
+def test_a_figure_of_any_network_is_returned_with_units(report, tmp_path, name):
+    make, units = ANY[name]
+    check(make(report), units, tmp_path)
+
+
+def test_a_trial_must_be_picked():
+    with pytest.raises(ValueError, match=r"`spikes` must have two axes.*pick one trial"):
+        plots.plot_raster(np.zeros((5, 2, 3)))

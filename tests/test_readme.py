@@ -1,9 +1,19 @@
-"""The README's examples run as they stand there."""
+"""The README's examples run as they stand there, and its table of models is that of the contract.
+
+``python tests/test_readme.py`` writes the table anew.
+"""
 
 import re
 from pathlib import Path
 
+import brainstate
+import brainunit as u
+import contract
+
+import etrax
+
 README = Path(__file__).parent.parent / "README.md"
+MARKS = ("<!-- models -->", "<!-- end of models -->")
 
 
 def test_examples(capsys):
@@ -17,3 +27,45 @@ def test_examples(capsys):
     assert len(losses) == 3
     assert losses[2] < losses[0]
     assert scope["etrax"].check_jacobian(scope["PLIF"](4)).errors
+
+
+def table() -> str:
+    """One line of Markdown for each model that has a row in the contract."""
+    lines = ["| model | what it is | states | Jacobian | reference |", "|---|---|---|---|---|"]
+    for row in contract.primary(contract.ROWS):
+        name, path = row.cls.__name__, row.cls.__module__.removeprefix("etrax.").replace(".", "/") + ".py"
+        if isinstance(row, contract.OutputRow):
+            module, states = row.build(0.0 * u.mV, 5.0 * u.mV), "none"
+            closed = module.is_affine and type(module).jacobian is not etrax.SynOut.jacobian
+        else:
+            module = row.build()
+            states = ", ".join(_state(name, value) for name, value in module.initial().items())
+            closed = module.closed_form
+        twin = f"`brainpy.state.{row.twin or name}`" if row.reference is None else row.source
+        kind = "closed form" if closed else "automatic"
+        lines.append(f"| [`{name}`]({path}) | {row.kind} | {states} | {kind} | {twin} |")
+    return "\n".join(lines)
+
+
+def _state(name, value) -> str:
+    unit = u.get_unit(value)
+    return f"`{name}`" if unit.is_unitless else f"`{name}` {unit}"
+
+
+def parts() -> tuple[str, str, str]:
+    """The README before, between and after the marks of the table."""
+    before, rest = README.read_text().split(MARKS[0])
+    between, after = rest.split(MARKS[1])
+    return before, between.strip(), after
+
+
+def test_the_table_of_models_is_up_to_date():
+    assert parts()[1] == table(), "write it anew: python tests/test_readme.py"
+    for path in re.findall(r"\]\(([^)#:]+)\)", README.read_text()):
+        assert (README.parent / path).exists(), path
+
+
+if __name__ == "__main__":
+    before, _, after = parts()
+    brainstate.environ.set(dt=1.0 * u.ms)
+    README.write_text(f"{before}{MARKS[0]}\n{table()}\n{MARKS[1]}{after}")
