@@ -19,6 +19,7 @@ import brainunit as u
 
 from . import plots, suites, tasks
 from .constraints import Clamp
+from .data import RecordError
 from .experiment import METHODS, OPTIMIZERS, SCHEDULES, WEIGHTS, Run, check_method, dale, fit, options_of
 from .files import atomic, writable_folder
 from .logs import bar_of, write_metrics
@@ -68,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Sizes and training not given here are those that suit the task. Ctrl-C saves; --resume goes on, after a crash too.",
     )
     # an option that is not given is None or False, whatever stands for it: only so can --resume tell what was given
-    command.add_argument("task", metavar="TASK", help=f"one of: {', '.join(tasks.TASKS)}")
+    command.add_argument("task", metavar="TASK", help=f"one of: {tasks.NAMES}")
     files = command.add_argument_group("files")
     files.add_argument("--out", metavar="DIR", help="folder to write to, made if need be (default: etrax-TASK)")
     files.add_argument(
@@ -158,6 +159,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.exit(2, f"etrax {args.command}: error: {error}\n")
         try:
             _train(args, *plan)
+        except RecordError as error:  # found when the record is read
+            parser.exit(2, f"etrax {args.command}: error: {error}\n")
         except KeyboardInterrupt:
             again = f"etrax train {args.task} --resume {plan[-1]}"
             print(f"\nstopped; what was finished is in {plan[-1]}; to go on: {again}", file=sys.stderr)
@@ -190,7 +193,7 @@ def _prepare(args: argparse.Namespace) -> tuple[tasks.Task, tasks.Recipe, dict[s
             **changes["constraints"],
         }
     options_of(recipe, **changes).window(task.n_steps, brainstate.environ.get_dt())
-    folder = writable_folder(args.resume or args.out or f"etrax-{args.task}")
+    folder = writable_folder(args.resume or args.out or f"etrax-{task.name}")
     if args.resume is None:
         _begin(args, folder)
     return task, recipe, changes, folder

@@ -1,7 +1,8 @@
-"""Tasks to train on: spike trains, labels, and the steps that count.
+"""Tasks to train on: spike trains, what is asked for, and the steps that count.
 
-A task is made by one function in a file of its own, listed in ``TASKS``; keyword arguments of the
-function are the options of the task.
+A task is made by one function in a file of its own, listed in ``TASKS``; keyword arguments of the function are the
+options of the task. ``FAMILIES`` make a task from what follows the colon of a name: ``cogtask:GoNoGo`` is a trial task
+of ``braintools.cogtask``, ``data:FILE`` the recordings of a file.
 
 Examples
 --------
@@ -14,15 +15,28 @@ Examples
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Callable
 
-from . import digits, dms
 from .base import Batch, Recipe, Task
 
-__all__ = ["TASKS", "Batch", "Recipe", "Task", "get"]
+__all__ = ["FAMILIES", "NAMES", "TASKS", "Batch", "Recipe", "Task", "get"]
 
-TASKS: dict[str, Callable[..., Task]] = {"digits": digits.digits, "dms": dms.dms}
+# name: module of this package, which is imported when the task is asked for, and its function
+TASKS: dict[str, tuple[str, str]] = {
+    "digits": ("digits", "digits"),
+    "dms": ("dms", "dms"),
+    "evidence": ("evidence", "evidence"),
+    "store_recall": ("store_recall", "store_recall"),
+    "patterns": ("patterns", "patterns"),
+}
+FAMILIES: dict[str, tuple[str, str, str]] = {
+    "cogtask": ("NAME", "cognitive", "cogtask"),
+    "data": ("FILE", "recorded", "data"),
+}
+# what a name may be, for people
+NAMES = ", ".join([*TASKS, *(f"{family}:{asks}" for family, (asks, _, _) in FAMILIES.items())])
 
 
 def get(name: str, **options) -> Task:
@@ -31,7 +45,7 @@ def get(name: str, **options) -> Task:
     Parameters
     ----------
     name : str
-        A key of ``TASKS``.
+        A key of ``TASKS``, or of ``FAMILIES`` followed by a colon and what the family asks for.
     **options
         Keyword arguments of the task's function, e.g. ``delay=500 * u.ms`` for ``dms``.
 
@@ -43,14 +57,27 @@ def get(name: str, **options) -> Task:
     Raises
     ------
     ValueError
-        If the task or an option is unknown, if an option has a bad value, or if ``dt`` is not set.
+        If the task or an option is unknown, if an option has a bad value, if ``dt`` is not set, or if a file is
+        malformed.
     ModuleNotFoundError
         If a package is missing that the task takes its data from.
     """
-    if name not in TASKS:
-        raise ValueError(f"`task` must be one of {', '.join(TASKS)}; got {name!r}.")
-    known = list(inspect.signature(TASKS[name]).parameters)
-    for option in options:
-        if option not in known:
-            raise ValueError(f"task {name!r} has no option `{option}`; its options are {', '.join(known)}.")
-    return TASKS[name](**options)
+    family, colon, member = name.partition(":")
+    args: tuple[str, ...] = ()
+    if name in TASKS:
+        make = _function(*TASKS[name])
+    elif family in FAMILIES and colon and member:
+        make, args = _function(*FAMILIES[family][1:]), (member,)
+    else:
+        raise ValueError(f"`task` must be one of {NAMES}; got {name!r}.")
+    parameters = inspect.signature(make).parameters.values()
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):  # else the function checks
+        known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+        for option in options:
+            if option not in known:
+                raise ValueError(f"task {name!r} has no option `{option}`; its options are {', '.join(known)}.")
+    return make(*args, **options)
+
+
+def _function(module: str, function: str) -> Callable[..., Task]:
+    return getattr(importlib.import_module(f"{__name__}.{module}"), function)

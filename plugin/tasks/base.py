@@ -14,9 +14,23 @@ import numpy as np
 
 from etrax.module import check_dt
 
-__all__ = ["Batch", "Recipe", "Task", "batches_of", "duration_steps", "encoder", "held_out", "positive", "seed_of"]
+__all__ = [
+    "Batch",
+    "Epoch",
+    "Recipe",
+    "Task",
+    "batches_of",
+    "bernoulli",
+    "drawn",
+    "duration_steps",
+    "encoder",
+    "held_out",
+    "positive",
+    "seed_of",
+]
 
 _BLOCK = 64
+_TRAINING, _VALIDATION, _TEST = 0, 1, 2  # streams of random numbers
 
 
 class Batch(NamedTuple):
@@ -26,8 +40,8 @@ class Batch(NamedTuple):
     ----------
     xs : array (T, B, n_in)
         Input spikes, 0 or 1.
-    ys : array of int (T, B)
-        Class asked for at each step.
+    ys : array of int (T, B), or of float (T, B, n_out)
+        Class asked for at each step; for a regression, the values asked for.
     mask : array (T,)
         Weight of each step in the loss and in the decision.
     """
@@ -94,7 +108,7 @@ class Recipe:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A classification of spike trains.
+    """A classification of spike trains, or a regression if it has no classes.
 
     Attributes
     ----------
@@ -112,10 +126,15 @@ class Task:
         Network and training that suit the task.
     train : callable
         ``train(batch_size, seed=0, epoch=0)`` iterates over the full batches of an epoch; the same three
-        numbers give the same spikes. Trials that do not fill a batch are left out of that epoch.
+        numbers give the same spikes. Trials that do not fill a batch are left out of that epoch. The iterator is an
+        `Epoch`, whose position can be saved and restored.
     validation, test : callable
         ``validation(batch_size)`` iterates over the same trials and spikes at each call; the last batch may
         be smaller.
+    outputs : tuple of str
+        What each output of a regression means.
+    stepwise : bool
+        Whether the class asked for changes within the counted steps, so that each of them is an answer of its own.
     """
 
     name: str
@@ -127,11 +146,23 @@ class Task:
     train: Callable[..., Iterator[Batch]]
     validation: Callable[[int], Iterator[Batch]]
     test: Callable[[int], Iterator[Batch]]
+    outputs: tuple[str, ...] = ()
+    stepwise: bool = False
+
+    @property
+    def regression(self) -> bool:
+        """Whether values are asked for instead of classes."""
+        return not self.classes
 
     @property
     def n_out(self) -> int:
-        """Number of classes."""
-        return len(self.classes)
+        """Number of classes, or of outputs of a regression."""
+        return len(self.classes or self.outputs)
+
+    @property
+    def loss(self) -> str:
+        """The loss that suits the task: ``"cross_entropy"``, or ``"mse"`` for a regression."""
+        return "mse" if self.regression else "cross_entropy"
 
     def updates(self, batch_size: int) -> int:
         """Full batches in an epoch; a ValueError if there is none."""
@@ -140,6 +171,44 @@ class Task:
                 f"`batch_size` is {batch_size} but task {self.name!r} has {self.n_train} training trials: make it smaller."
             )
         return self.n_train // batch_size
+
+
+class Epoch:
+    """The full batches of an epoch, in order.
+
+    Parameters
+    ----------
+    make : callable
+        ``make(number)`` gives a batch, the same each time.
+    n, batch_size : int
+        Trials of the epoch and of a batch.
+    """
+
+    def __init__(self, make: Callable[[int], Batch], n: int, batch_size: int):
+        positive("batch_size", batch_size, whole=True)
+        self._make, self._n, self._next = make, n // batch_size, 0
+
+    def __iter__(self) -> Epoch:
+        return self
+
+    def __len__(self) -> int:
+        """Batches of the epoch."""
+        return self._n
+
+    def __next__(self) -> Batch:
+        if self._next >= self._n:
+            raise StopIteration
+        batch = self._make(self._next)
+        self._next += 1
+        return batch
+
+    def state(self) -> dict[str, int]:
+        """The position, for :meth:`restore`."""
+        return {"next": self._next}
+
+    def restore(self, state: dict[str, int]) -> None:
+        """Go on from a position that :meth:`state` gave, without drawing the batches before it."""
+        self._next = int(state["next"])
 
 
 def encoder(min_rate: u.Quantity, max_rate: u.Quantity):
@@ -175,6 +244,46 @@ def held_out(make: Callable[[int, slice], Batch], n: int) -> Callable[[int], Ite
             yield Batch(jnp.asarray(xs[:, extent], brainstate.environ.dftype()), ys[:, extent], mask)
 
     return batches
+
+
+def drawn(
+    make: Callable[[int, int], Batch], *, n_train: int = 1024, n_validation: int = 256, n_test: int = 512
+) -> dict[str, Any]:
+    """The trials of a task that draws them: ``make(n, seed)`` gives ``n`` of them, the same for the same numbers.
+
+    Training trials are new in each epoch; those of validation and test are fixed. Returns the arguments ``n_train``,
+    ``train``, ``validation`` and ``test`` of `Task`.
+    """
+
+    def train(batch_size: int, seed: int = 0, epoch: int = 0) -> Epoch:
+        return Epoch(lambda number: make(batch_size, seed_of(_TRAINING, seed, epoch, number)), n_train, batch_size)
+
+    def fixed(n: int, stream: int):
+        return held_out(lambda number, at: make(at.stop - at.start, seed_of(stream, number)), n)
+
+    return {
+        "n_train": n_train,
+        "train": train,
+        "validation": fixed(n_validation, _VALIDATION),
+        "test": fixed(n_test, _TEST),
+    }
+
+
+def bernoulli(rates: np.ndarray, rng: np.random.Generator):
+    """Spikes of independent Bernoulli processes with the given rates in Hz, an array of any shape.
+
+    Raises
+    ------
+    ValueError
+        If a rate asks for more than one spike per step.
+    """
+    chance = rates * float(check_dt().to_decimal(u.second))
+    if chance.max() > 1:
+        raise ValueError(
+            f"a firing rate of {rates.max():g} Hz asks for {chance.max():.2g} spikes per step of {check_dt()}: "
+            "make the rate lower or `dt` shorter."
+        )
+    return jnp.asarray(rng.random(rates.shape, np.float32) < chance, brainstate.environ.dftype())
 
 
 def seed_of(*numbers: int) -> int:

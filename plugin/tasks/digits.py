@@ -11,7 +11,7 @@ import brainstate
 import brainunit as u
 import numpy as np
 
-from .base import Batch, Recipe, Task, batches_of, duration_steps, encoder, held_out, positive, seed_of
+from .base import Batch, Epoch, Recipe, Task, duration_steps, encoder, held_out, positive, seed_of
 
 __all__ = ["digits"]
 
@@ -51,11 +51,15 @@ def digits(*, duration: u.Quantity = 100.0 * u.ms, max_rate: u.Quantity = 200.0 
             xs = encode(images[index])
         return Batch(xs, np.broadcast_to(labels[index], (n_steps, len(labels[index]))), mask)
 
-    def train(batch_size: int, seed: int = 0, epoch: int = 0):
+    def train(batch_size: int, seed: int = 0, epoch: int = 0) -> Epoch:
         n = len(parts["train"][1])
         order = np.random.default_rng([seed, epoch]).permutation(n)
-        for number, extent in batches_of(n - n % batch_size, batch_size):
-            yield batch("train", order[extent], seed_of(_TRAINING, seed, epoch, number))
+
+        def make(number: int) -> Batch:
+            extent = slice(number * batch_size, (number + 1) * batch_size)
+            return batch("train", order[extent], seed_of(_TRAINING, seed, epoch, number))
+
+        return Epoch(make, n, batch_size)
 
     def fixed(part: str, seed: int):
         return held_out(lambda number, extent: batch(part, extent, seed_of(seed, number)), len(parts[part][1]))

@@ -13,7 +13,7 @@ import brainunit as u
 import jax.numpy as jnp
 import numpy as np
 
-from .base import Batch, Recipe, Task, batches_of, duration_steps, encoder, held_out, positive, seed_of
+from .base import Batch, Epoch, Recipe, Task, duration_steps, encoder, held_out, positive, seed_of
 
 __all__ = ["dms"]
 
@@ -75,10 +75,14 @@ def dms(*, delay: u.Quantity = 500.0 * u.ms, max_rate: u.Quantity = 100.0 * u.Hz
             xs, ys = spikes(values, labels)
             return Batch(xs, ys, mask)
 
-    def train(batch_size: int, seed: int = 0, epoch: int = 0):
+    def train(batch_size: int, seed: int = 0, epoch: int = 0) -> Epoch:
         source = sources.setdefault(seed, trials(seed_of(_TRAINING, seed)))
-        for number, extent in batches_of(_N_TRAIN - _N_TRAIN % batch_size, batch_size):
-            yield batch(source, epoch * _N_TRAIN + extent.start, batch_size, seed_of(_TRAINING, seed, epoch, number))
+
+        def make(number: int) -> Batch:
+            first = epoch * _N_TRAIN + number * batch_size
+            return batch(source, first, batch_size, seed_of(_TRAINING, seed, epoch, number))
+
+        return Epoch(make, _N_TRAIN, batch_size)
 
     def fixed(n: int, seed: int):
         source = trials(seed_of(seed))

@@ -1,0 +1,102 @@
+"""Spike rasters in memory or on disk, with the interface of event files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import brainunit as u
+import numpy as np
+
+from .base import Record, RecordError, Recordings, check_labels, check_speakers, seconds
+
+__all__ = ["Rasters"]
+
+
+class Rasters(Recordings):
+    """NumPy spike rasters; see `etrax.data.base.Recordings` for what they can do.
+
+    Parameters
+    ----------
+    spikes : array (N, T, n_units)
+        Number of spikes of each record, step and unit; bool or whole numbers from 0 on. May be a ``numpy.memmap``.
+    labels : array of int (N,)
+        Class of each record.
+    dt : Quantity
+        Time step of the rasters.
+    speakers : array of int (N,), optional
+        Who or what each record comes from.
+    classes : sequence of str, optional
+        What each label means.
+    name : str
+        What messages call it.
+
+    Raises
+    ------
+    RecordError
+        If shapes or types do not fit together; while reading, if a record has a negative number of spikes.
+    """
+
+    def __init__(
+        self,
+        spikes: Any,
+        labels: Any,
+        *,
+        dt: u.Quantity,
+        speakers: Any = None,
+        classes: Sequence[str] | None = None,
+        name: str = "the rasters",
+    ):
+        self.name = name
+        self._spikes = spikes if isinstance(spikes, np.memmap) else np.asarray(spikes)
+        kind = self._spikes.dtype
+        if self._spikes.ndim != 3 or kind.kind not in "bui":
+            raise RecordError(
+                f"the spikes of {name!r} must be whole numbers of shape (records, steps, units), got {kind} "
+                f"{self._spikes.shape}."
+            )
+        n, steps, self.n_units = self._spikes.shape
+        if not self._spikes.size:
+            raise RecordError(f"the spikes of {name!r} have shape {self._spikes.shape}: give at least one record.")
+        self.labels = check_labels(labels, n, None if classes is None else len(classes), name)
+        self.speakers = check_speakers(speakers, n, name)
+        self.classes = tuple(classes or map(str, range(int(self.labels.max()) + 1)))
+        self._dt = seconds("dt", dt)
+        self.duration = steps * self._dt * u.second
+
+    @classmethod
+    def load(cls, path: str | os.PathLike, *, dt: u.Quantity | None = None) -> Rasters:
+        """Read an ``.npz`` file with arrays ``spikes``, ``labels`` and, as far as known, ``speakers`` and ``dt`` (s).
+
+        Raises
+        ------
+        RecordError
+            If there is no such file, it is damaged, or it lacks an array.
+        """
+        name = os.fspath(path)
+        if not Path(path).is_file():
+            raise RecordError(f"`path` {name!r} is not a file: give rasters saved with `numpy.savez`.")
+        try:
+            with open(path, "rb") as raw, np.load(raw) as file:
+                arrays = {key: file[key] for key in file.files}
+        except Exception as error:  # whatever zipfile and NumPy raise on damaged bytes
+            raise RecordError(
+                f"{name!r} cannot be read as .npz ({error}): save it again with `numpy.savez`."
+            ) from error
+        for key in ("spikes", "labels"):
+            if key not in arrays:
+                raise RecordError(f"{name!r} lacks the array {key!r}, so no record has {key}: save it with the others.")
+        if dt is None and "dt" not in arrays:
+            raise ValueError(f"`dt` is needed, as {name!r} does not state its time step: write e.g. `dt=1.0 * u.ms`.")
+        step = float(arrays["dt"]) * u.second if dt is None else dt
+        return cls(arrays["spikes"], arrays["labels"], dt=step, speakers=arrays.get("speakers"), name=name)
+
+    def _read(self, index: int) -> Record:
+        raster = np.asarray(self._spikes[index])
+        if (raster < 0).any():
+            raise RecordError(f"record {index} of {self.name!r} has a negative number of spikes: count from 0 on.")
+        step, unit = np.nonzero(raster)
+        number = raster[step, unit].astype(np.int64)
+        return Record((np.repeat(step, number) + 0.5) * self._dt, np.repeat(unit, number))
