@@ -2,12 +2,15 @@
 
 import brainstate
 import brainunit as u
+import contract
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pathways
 import pytest
 
 import etrax
+from etrax.constant import declared
 from etrax.neurons import ALIF, LIF, LeakyReadout
 from etrax.synapses import COBA, CUBA, AlignPostProj, DeltaProj, Expon
 
@@ -171,3 +174,32 @@ def test_trace_is_the_derivative_of_the_states():
 def test_constants_of_outputs_are_not_trained():
     with pytest.raises(TypeError, match="`E` of COBA is a ParamState, but constants of outputs are not trained"):
         COBA(E=STATE(5.0 * u.mV))
+
+
+DISCRETE = {"tau_ref"}  # counted in whole steps, so that no derivative passes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", pathways.POPULATIONS, ids=str)
+def test_all_constants_of_every_neuron(row):
+    """One value per neuron of each, all at once, in a recurrent network; equal to backpropagation stopped at projections."""
+    with brainstate.environ.context(dt=row.dt):
+        values = {name: getattr(row.build(), name) for name in declared(row.cls) if name not in DISCRETE}
+        inexact = {k: v for k, v in values.items() if v is not None and jnp.issubdtype(jnp.result_type(v), jnp.inexact)}
+
+        def net():
+            spread = {k: STATE(u.math.ones(contract.N) * v) for k, v in inexact.items()}
+            return pathways.Net(
+                row, row.cls(contract.N, **{**row.constants, **spread}), pathways.WAYS[:1], recurrent=True
+            )
+
+        xs, ys = pathways.data()
+        expected, rate = pathways.bptt(net(), xs, ys)
+        assert 0.01 < rate < 0.8
+        got = pathways.drtrl(net(), xs, ys)
+        reached = [path for path, value in expected.items() if path[0] == "neu" and np.abs(value).max() > 0]
+        assert len(reached) >= len(inexact) - 1
+        for path, value in expected.items():
+            np.testing.assert_allclose(
+                got[path], value, rtol=1e-9, atol=1e-9 * float(np.abs(value).max()), err_msg=str(path)
+            )
