@@ -284,7 +284,7 @@ def _train(
             if name == method:
                 save_weights(folder / "weights.msgpack", run.network)
     write_metrics(folder / "metrics.csv", rows)
-    results = [evaluate(run.network, task.test(recipe.batch_size)) for run in runs]
+    results = [evaluate(run.network, task.test(recipe.batch_size), task.loss) for run in runs]
     figures = _draw(runs[0], results[0], rows, folder)
     print(_summary(runs, results))
     print(f"everything together took {time.perf_counter() - start:.0f} s; written to {folder}:")
@@ -301,12 +301,13 @@ def _draw(run: Run, result: Evaluation, rows: list[dict], folder: Path) -> list[
     trial = record_trial(run.network, run.task, run.recipe)
     trace = record_trace(run.network, run.task, run.recipe, trial)
     figures = {
-        "rasters": plots.plot_rasters(trial, run.task.classes),
+        "rasters": plots.plot_rasters(trial, run.task.classes or run.task.outputs),
         "states": plots.plot_states(trial),
         "eligibility_trace": plots.plot_trace(trace),
         "learning_curves": plots.plot_learning(rows),
-        "confusion_matrix": plots.plot_confusion(result, run.task.classes),
     }
+    if not run.task.regression:
+        figures["confusion_matrix"] = plots.plot_confusion(result, run.task.classes)
     return [plots.save(figure, folder / f"{name}.png") for name, figure in figures.items()]
 
 
@@ -314,9 +315,14 @@ def _summary(runs: list[Run], results: list[Evaluation]) -> str:
     """The line that says how it went."""
     run, result = runs[0], results[0]
     traces = f"{run.trace_bytes / 2**20:.1f} MiB of traces at the peak" if run.trace_bytes else "no traces"
+    kind = "error (mean square)" if run.task.regression else "accuracy"
     line = (
-        f"{run.task.name}, {METHODS[run.method].title}: test accuracy {result.accuracy:.1%}, trained in {run.seconds:.0f} s "
+        f"{run.task.name}, {METHODS[run.method].title}: test {kind} {_score(run, result)}, trained in {run.seconds:.0f} s "
         f"(compilation included), {traces}, {result.rate:.1f} spikes per neuron and second"
     )
-    others = [f"{METHODS[r.method].title} {e.accuracy:.1%}" for r, e in zip(runs[1:], results[1:], strict=True)]
+    others = [f"{METHODS[r.method].title} {_score(r, e)}" for r, e in zip(runs[1:], results[1:], strict=True)]
     return line + (f"; controls: {', '.join(others)}" if others else "")
+
+
+def _score(run: Run, result: Evaluation) -> str:
+    return f"{result.loss:.3g}" if run.task.regression else f"{result.accuracy:.1%}"

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import brainstate
@@ -23,11 +23,13 @@ import jax.numpy as jnp
 
 from .baselines import BPTT
 from .constraints import Dale
+from .eprop import EProp
 from .learner import D_RTRL, NoTrace, compile
 from .logs import bar_of
 from .network import RecurrentALIF, build
 from .options import TrainOptions
 from .tasks import Recipe, Task
+from .tasks.base import seed_of
 from .training import train
 
 __all__ = [
@@ -54,15 +56,21 @@ SCHEDULES: dict[str, Callable[[float, int], Any]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """A way to get gradients: a learner, and which parameters it trains (paths that start with ``part``)."""
+    """A way to get gradients: a learner, its options, and which parameters it trains (paths that start with ``part``)."""
 
     title: str
     algorithm: Any
     part: str | None = None
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 METHODS: dict[str, Method] = {
     "d_rtrl": Method("D-RTRL", D_RTRL),
+    "d_rtrl_depth": Method("D-RTRL through depth", D_RTRL, options={"through_depth": True}),
+    "es_d_rtrl": Method("ES-D-RTRL", D_RTRL, options={"carry": "rank1"}),
+    "eprop": Method("e-prop", EProp, options={"feedback": "symmetric"}),
+    "eprop_random": Method("e-prop, random feedback", EProp, options={"feedback": "random"}),
+    "eprop_adaptive": Method("e-prop, adaptive feedback", EProp, options={"feedback": "adaptive"}),
     "no_trace": Method("D = 0", NoTrace),
     "readout": Method("readout only", NoTrace, part="readout"),
     "bptt": Method("BPTT", BPTT),
@@ -82,7 +90,7 @@ class Run:
     learner : D_RTRL or BPTT
         What trained it.
     history : list of dict
-        One row per epoch, the columns of ``metrics.csv``.
+        One row per epoch, the columns of ``metrics.csv``; a regression has none for the accuracy.
     seconds : float
         Wall time of the training, compilation and validation included.
     trace_bytes : int
@@ -116,8 +124,8 @@ def fit(
 ) -> Run:
     """Train a recurrent ALIF network on a task; the test trials are not touched.
 
-    Each batch of trials starts from rest, with the gradient of the cross-entropy at the counted steps and of a cost of
-    high firing rates at all steps (see `Recipe`).
+    Each batch of trials starts from rest, with the gradient of the task's loss at the counted steps and of a cost of
+    high firing rates at all steps (see `Recipe`). Feedback that adapts is trained and saved with the weights.
 
     Parameters
     ----------
@@ -159,13 +167,17 @@ def fit(
             weight = network.projection.comm.weight
             weight.value = {"weight": constraint.flipped(weight.value["weight"])}
     example = jnp.zeros((recipe.batch_size, task.n_in), brainstate.environ.dftype())
-    learner = compile(network, chosen.algorithm, example, batch_size=recipe.batch_size)
+    settings = dict(chosen.options)
+    if chosen.algorithm is EProp:
+        settings["feedback_seed"] = seed_of(seed, 1)  # other numbers than those of the weights
+    learner = compile(network, chosen.algorithm, example, batch_size=recipe.batch_size, **settings)
     params = {path: s for path, s in learner.param_states.items() if chosen.part is None or path[0] == chosen.part}
     if chosen.part is not None:  # what is not trained needs no constraint
         options = dataclasses.replace(options, constraints={})
 
     def named(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [{"method": method, **row} for row in history]
+        kept = [{k: v for k, v in row.items() if not (task.regression and k.endswith("accuracy"))} for row in history]
+        return [{"method": method, **row} for row in kept]
 
     rate = SCHEDULES[schedule](recipe.learning_rate, recipe.epochs)
     own = isinstance(progress, bool)
@@ -175,6 +187,7 @@ def fit(
         learner,
         task,
         options,
+        loss=task.loss,
         optimizer=getattr(braintools.optim, OPTIMIZERS[optimizer])(lr=rate),
         weights=params,
         folder=folder,

@@ -142,10 +142,12 @@ class Trial:
         Adaptation, in spikes.
     output : array (T, n_out)
         The readout.
-    label : int
-        The right answer.
+    label : int or None
+        The right answer; None where there is not one for the whole trial.
     mask : array (T,)
         Steps at which the answer counts.
+    target : array (T, n_out), optional
+        What the outputs of a regression should be.
     """
 
     dt: u.Quantity
@@ -155,8 +157,9 @@ class Trial:
     threshold: Any
     a: Any
     output: Any
-    label: int
+    label: int | None
     mask: Any
+    target: Any = None
 
     def ranked(self, share: float) -> int:
         """The neuron at that share of the ranking by spikes in the trial: 0 is the busiest, 1 the quietest."""
@@ -205,6 +208,8 @@ def record_trial(network: RecurrentALIF, task: Task, recipe: Recipe, *, index: i
     xs = batch.xs[:, index : index + 1]
     recorded = brainstate.transform.for_loop(step, xs)
     output, spikes, V, threshold, a = jax.tree.map(lambda leaf: leaf[:, 0], recorded)
+    asked, mask = np.asarray(batch.ys)[:, index], np.asarray(batch.mask)
+    one = not (task.regression or task.stepwise)
     return Trial(
         dt=brainstate.environ.get_dt(),
         inputs=np.asarray(xs[:, 0]),
@@ -213,8 +218,9 @@ def record_trial(network: RecurrentALIF, task: Task, recipe: Recipe, *, index: i
         threshold=threshold,
         a=np.asarray(a),
         output=np.asarray(output),
-        label=int(np.asarray(batch.ys)[-1, index]),
-        mask=np.asarray(batch.mask),
+        label=int(asked[np.flatnonzero(mask)[-1]]) if one else None,
+        mask=mask,
+        target=asked if task.regression else None,
     )
 
 

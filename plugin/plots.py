@@ -103,6 +103,8 @@ def plot_rasters(trial: Trial, classes: Sequence[str]) -> Figure:
         colour = _COLOURS[k % len(_COLOURS)] if not many else _COLOURS[1] if right else "0.75"
         text = f"{name} (right answer)" if right else None if many else name
         bottom.plot(time, trial.output[:, k], color=colour, label=text, zorder=2 + right)
+        if trial.target is not None:
+            bottom.plot(time, trial.target[:, k], "--", color=colour, linewidth=0.8)
     if len(classes) > len(_COLOURS):
         bottom.plot([], [], color="0.75", label="other classes")
     _shade_decision(trial, (top, middle, bottom))
@@ -197,20 +199,21 @@ def plot_trace(recording: TraceRecording) -> Figure:
 
 @rc_context(_STYLE)
 def plot_learning(history: list[dict[str, Any]]) -> Figure:
-    """Loss, accuracy and firing rate over epochs, for training and validation trials, one colour per method.
+    """Loss, accuracy (of a classification) and firing rate over epochs, training and validation, one colour per method.
 
     Parameters
     ----------
     history : list of dict
         Rows as in ``metrics.csv``, of one or more methods.
     """
-    figure, axes = _panels(3.0, 1, 3)
+    classifies = "train_accuracy" in history[0]
     methods = list(dict.fromkeys(row["method"] for row in history))
     columns = (
-        ("loss", "cross-entropy (nats)", 1.0),
-        ("accuracy", "accuracy (%)", 100.0),
+        ("loss", "cross-entropy (nats)" if classifies else "squared error", 1.0),
+        *([("accuracy", "accuracy (%)", 100.0)] if classifies else []),
         ("rate_hz", "firing rate (Hz)", 1.0),
     )
+    figure, axes = _panels(3.0, 1, len(columns))
     for axis, (column, label, factor) in zip(axes, columns, strict=True):
         for method, colour in zip(methods, _COLOURS, strict=False):
             rows = [row for row in history if row["method"] == method]
@@ -231,7 +234,7 @@ def plot_learning(history: list[dict[str, Any]]) -> Figure:
 
 @rc_context(_STYLE)
 def plot_confusion(evaluation: Evaluation, classes: Sequence[str]) -> Figure:
-    """Given against right answers, in trials.
+    """Given against right answers, in trials, or in steps where each is an answer.
 
     Parameters
     ----------
@@ -253,7 +256,9 @@ def plot_confusion(evaluation: Evaluation, classes: Sequence[str]) -> Figure:
     axis.set_yticks(range(n), classes)
     axis.set_xlabel("answer")
     axis.set_ylabel("right answer")
-    axis.set_title(f"{evaluation.accuracy:.1%} of {len(evaluation.labels)} trials")
+    axis.set_title(
+        f"{evaluation.accuracy:.1%} of {len(evaluation.labels)} {'steps' if evaluation.stepwise else 'trials'}"
+    )
     figure.colorbar(image, ax=axis, label="share of the row (%)")
     return figure
 

@@ -32,6 +32,7 @@ from .logs import bar_of
 from .loop import Loop
 from .module import check_dt
 from .options import TrainOptions
+from .tasks import Task
 from .updates import Evaluation, Loss, evaluate_with, make_forward, make_update, named_loss
 
 __all__ = ["Evaluation", "TrainOptions", "TrainResult", "evaluate", "train", "unfinished"]
@@ -70,7 +71,7 @@ def train(
     task: Any,
     options: TrainOptions | None = None,
     *,
-    loss: str | Loss | Callable = "cross_entropy",
+    loss: str | Loss | Callable | None = None,
     optimizer: Any = None,
     validation: Callable[[], Iterable] | None = None,
     weights: dict | None = None,
@@ -96,8 +97,9 @@ def train(
         Where batches come from; see `etrax.feed.Feed`.
     options : TrainOptions, optional
         When to update, log, validate, stop and save.
-    loss : {'cross_entropy', 'mse'}, Loss or callable
-        ``(output, y) -> loss`` of one step, for each trial or for all together.
+    loss : {'cross_entropy', 'stepwise_cross_entropy', 'mse'}, Loss or callable, optional
+        ``(output, y) -> loss`` of one step, for each trial or for all together. If left out, that of the `Task`, or the
+        cross-entropy for other data. The second one differs in the accuracy: of steps, not of trials.
     optimizer : braintools.optim.OptaxOptimizer, optional
         New and without parameters; Adam with ``options.learning_rate`` if left out. Its schedule is stepped as
         ``options.schedule_every`` says.
@@ -132,6 +134,8 @@ def train(
     """
     options = TrainOptions() if options is None else options
     dt = check_dt()
+    if loss is None:
+        loss = task.loss if isinstance(task, Task) else "cross_entropy"
     loss = named_loss(loss)
     if resume and folder is None:
         raise ValueError("`resume` needs the `folder` that the training has written to.")
@@ -180,7 +184,8 @@ def evaluate(
 ) -> Evaluation:
     """Run a model over batches of trials, e.g. ``task.test(32)``, without learning.
 
-    The states of the model are reset; the answer is the class of the highest mean probability over the counted steps.
+    The states of the model are reset; the answer is the class of the highest mean probability over the counted steps, or,
+    with the loss ``"stepwise_cross_entropy"``, of the highest probability in each of them. ``task.loss`` is the loss of a task.
 
     Raises
     ------

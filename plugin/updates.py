@@ -30,10 +30,13 @@ class Loss:
         ``(output, y) -> loss``, of each trial ``(B,)`` or of all together.
     classifies : bool
         Whether outputs are logits of classes, so that an accuracy can be measured.
+    stepwise : bool
+        Whether each counted step is an answer of its own; else a trial is one answer.
     """
 
     function: Callable[[Any, Any], Any]
     classifies: bool = False
+    stepwise: bool = False
 
 
 def _cross_entropy(output, y):
@@ -45,7 +48,11 @@ def _squared_error(output, y):
     return jnp.mean(error, axis=tuple(range(1, error.ndim)))
 
 
-LOSSES: dict[str, Loss] = {"cross_entropy": Loss(_cross_entropy, classifies=True), "mse": Loss(_squared_error)}
+LOSSES: dict[str, Loss] = {
+    "cross_entropy": Loss(_cross_entropy, classifies=True),
+    "stepwise_cross_entropy": Loss(_cross_entropy, classifies=True, stepwise=True),
+    "mse": Loss(_squared_error),
+}
 
 
 def named_loss(loss: str | Loss | Callable) -> Loss:
@@ -70,7 +77,10 @@ class Evaluation:
     rate : float
         Mean firing rate, spikes per neuron and second.
     labels, predictions : array of int (n,)
-        Right and given answers; empty where there are no classes.
+        Right and given answers, one for each trial or, ``stepwise``, for each counted step of each; empty where there
+        are no classes.
+    stepwise : bool
+        Whether an answer is a step.
     """
 
     loss: float
@@ -78,6 +88,7 @@ class Evaluation:
     rate: float
     labels: np.ndarray
     predictions: np.ndarray
+    stepwise: bool = False
 
 
 # -- one batch -----------------------------------------------------------------------------
@@ -138,7 +149,7 @@ def make_update(
         finite = jnp.isfinite(jnp.mean(losses)) & _all_finite([state.value for state in params.values()])
         return {
             "loss": jnp.mean(losses),
-            "accuracy": jnp.mean(_right(outputs, ys, mask)[1]) if loss.classifies else jnp.nan,
+            "accuracy": _accuracy(*_answers(outputs, ys, mask, loss)) if loss.classifies else jnp.nan,
             "rate_hz": jnp.mean(spikes) / _dt_seconds(),
             "gradient_norm": jnp.mean(norms),
             "finite": finite,
@@ -220,15 +231,27 @@ def _dt_seconds() -> float:
 # -- without learning ----------------------------------------------------------------------
 
 
-def _right(outputs, labels, mask):
-    """Answers, and whether they are right: ``(T, B, n_out)`` to two ``(B,)``."""
-    weight = jnp.reshape(mask, (*mask.shape, *[1] * (outputs.ndim - mask.ndim)))
-    answer = jnp.argmax(jnp.sum(weight * jax.nn.softmax(outputs, axis=-1), axis=0), axis=-1)
-    return answer, answer == labels[-1]
+def _answers(outputs, ys, mask, loss: Loss):
+    """Right answers, given ones, and which count: ``(T, B, n_out)`` to three of ``(B,)`` or, step by step, ``(B, T)``."""
+    weight = jnp.broadcast_to(jnp.reshape(mask, (*mask.shape, *[1] * (2 - mask.ndim))), ys.shape)
+    counted = weight > 0
+    if loss.stepwise:
+        return ys.T, jnp.argmax(outputs, axis=-1).T, counted.T
+    last = len(ys) - 1 - jnp.argmax(counted[::-1], axis=0)  # what is asked for may change before and after
+    given = jnp.argmax(jnp.sum(weight[..., None] * jax.nn.softmax(outputs, axis=-1), axis=0), axis=-1)
+    return jnp.take_along_axis(ys, last[None], axis=0)[0], given, jnp.ones(given.shape, bool)
+
+
+def _accuracy(right, given, counted):
+    """Share of the counted answers that are right."""
+    return jnp.sum(counted & (right == given)) / jnp.maximum(jnp.sum(counted), 1)
 
 
 def make_forward(model: brainstate.nn.Module, loss: Loss) -> Callable:
-    """A compiled ``(xs, ys, mask) -> (losses (B,), answers (B,), rates (B,))`` from rest."""
+    """A compiled ``(xs, ys, mask) -> (losses (B,), rates (B,), right, given, counted)`` from rest.
+
+    The last three are the answers, ``(B,)`` or, step by step, ``(B, T)``; they are absent where there are no classes.
+    """
 
     def step(x):
         return model(x), _mean_spikes(model, axis=0)
@@ -241,9 +264,9 @@ def make_forward(model: brainstate.nn.Module, loss: Loss) -> Callable:
         )
         weight = jnp.reshape(mask, (*mask.shape, *[1] * (2 - mask.ndim)))
         total = jnp.maximum(jnp.sum(jnp.broadcast_to(weight, losses.shape), axis=0), jnp.finfo(losses.dtype).tiny)
-        answers = _right(outputs, ys, mask)[0] if loss.classifies else jnp.zeros(xs.shape[1], int)
+        answers = _answers(outputs, ys, mask, loss) if loss.classifies else ()
         rates = jnp.broadcast_to(jnp.mean(spikes, axis=0) / _dt_seconds(), (xs.shape[1],))
-        return jnp.sum(weight * losses, axis=0) / total, answers, rates
+        return jnp.sum(weight * losses, axis=0) / total, rates, *answers
 
     return brainstate.transform.jit(forward)
 
@@ -263,14 +286,14 @@ def evaluate_with(
             weights = mask[:, index] if mask.ndim == 2 else mask
             kept = min(size, n - start)
             result = [np.asarray(leaf)[:kept] for leaf in forward(xs[:, index], ys[:, index], weights)]
-            parts.append([*result, ys[-1, start : start + kept]])
+            losses, rates, *answers = result
+            right, given, counted = answers or [np.zeros(0, int), np.zeros(0, int), np.zeros(0, bool)]
+            parts.append([losses, rates, right[counted], given[counted]])
     if not parts:
         raise ValueError("`batches` is empty: give at least one batch of trials, e.g. `task.test(32)`.")
-    losses, answers, rates, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
-    if not loss.classifies:
-        answers = labels = np.zeros(0, int)
-    accuracy = float((answers == labels).mean()) if loss.classifies else float("nan")
-    return Evaluation(float(losses.mean()), accuracy, float(rates.mean()), labels, answers)
+    losses, rates, right, given = (np.concatenate(column) for column in zip(*parts, strict=True))
+    accuracy = float((right == given).mean()) if len(right) else float("nan")
+    return Evaluation(float(losses.mean()), accuracy, float(rates.mean()), right, given, loss.stepwise)
 
 
 def _batch_size(model: brainstate.nn.Module, n: int) -> int:

@@ -4,6 +4,7 @@
 """
 
 import re
+import shlex
 from pathlib import Path
 
 import brainstate
@@ -11,6 +12,7 @@ import brainunit as u
 import contract
 
 import etrax
+from etrax import cli, experiment, tasks
 
 README = Path(__file__).parent.parent / "README.md"
 MARKS = ("<!-- models -->", "<!-- end of models -->")
@@ -29,6 +31,16 @@ def test_examples(capsys):
     assert losses[2] < losses[0]
     assert printed[-1].startswith("accuracy")
     assert scope["etrax"].check_jacobian(scope["PLIF"](4)).errors
+
+
+def test_commands():
+    blocks = "\n".join(re.findall(r"```bash\n(.*?)```", README.read_text(), re.DOTALL)).splitlines()
+    lines = [shlex.split(line, comments=True)[1:] for line in blocks if line.startswith("etrax ")]
+    assert len(lines) == 5
+    for line in lines:
+        args = cli._parser().parse_args(line)
+        assert args.task.partition(":")[0] in {*tasks.TASKS, *tasks.FAMILIES}
+        assert args.command == "figures" or args.method in (None, *experiment.METHODS)
 
 
 def table() -> str:

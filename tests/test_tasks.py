@@ -42,7 +42,7 @@ def test_batches_are_spikes_and_labels(task):
                 assert ys.shape == (task.n_steps, 8)
                 assert ys.min() >= 0
                 assert ys.max() < task.n_out
-                assert task.loss == "cross_entropy"
+                assert task.loss == ("stepwise_cross_entropy" if task.stepwise else "cross_entropy")
 
 
 def test_at_least_a_hundred_steps(task):

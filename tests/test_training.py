@@ -106,7 +106,7 @@ def test_the_command_writes_what_it_names(tmp_path, capsys):
             ["mnist"],
             "`task` must be one of digits, dms, evidence, store_recall, patterns, cogtask:NAME, data:FILE; got 'mnist'",
         ),
-        (["digits", "--method", "rtrl"], "`method` must be one of d_rtrl, no_trace, readout, bptt; got 'rtrl'"),
+        (["digits", "--method", "rtrl"], f"`method` must be one of {', '.join(experiment.METHODS)}; got 'rtrl'"),
         (["digits", "--epochs", "0"], "`epochs` must be a whole number above 0, got 0"),
         (["digits", "--chunk-size", "-1"], "`chunk_size` must be a whole number above 0, got -1"),
         (["digits", "--seed", "-1"], "`seed` must be a whole number from 0"),

@@ -161,8 +161,10 @@ class Task:
 
     @property
     def loss(self) -> str:
-        """The loss that suits the task: ``"cross_entropy"``, or ``"mse"`` for a regression."""
-        return "mse" if self.regression else "cross_entropy"
+        """The loss that suits the task: ``"cross_entropy"``, ``"stepwise_cross_entropy"``, or ``"mse"`` for a regression."""
+        if self.regression:
+            return "mse"
+        return "stepwise_cross_entropy" if self.stepwise else "cross_entropy"
 
     def updates(self, batch_size: int) -> int:
         """Full batches in an epoch; a ValueError if there is none."""
