@@ -142,7 +142,7 @@ class _Export:
             name, kind = self.names[id(node)], type(node).__name__
             if isinstance(node, Neuron) and type(node) not in _NEURONS:
                 raise _cannot(f"the neurons `{name}` ({kind})", f"it has {_names(_NEURONS)} only.")
-            if isinstance(node, Filter):
+            if isinstance(node, Filter) and not isinstance(node, LeakyReadout):
                 raise _cannot(f"`{name}` ({kind})", "it has no presynaptic filter.")
         for p in self.projections:
             name, syn, out = self.names[id(p)], getattr(p, "syn", None), getattr(p, "out", None)

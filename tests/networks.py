@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import oracle
+import pytest
 from oracle import Network, Population, Projection, Synapse
 
 T, B, N_IN, N_OUT = 24, 2, 5, 3
@@ -284,6 +285,11 @@ def projection(lib, pop, p, comm, neu):
     make = (lambda cls: cls.desc) if shared else (lambda cls: cls)
     output = make(lib.CUBA)(scale=syn.scale * u.volt) if syn.E is None else make(lib.COBA)(E=syn.E * u.mV)
     return lib.AlignPostProj(comm=comm, syn=make(lib.Expon)(pop.n, tau=syn.tau * u.ms), out=output, post=neu)
+
+
+def thorough(names, *quick):
+    """Parameters of a test: those not in ``quick`` are left to the slow run."""
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 def mantissas(tree):

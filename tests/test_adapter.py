@@ -144,7 +144,7 @@ def close(got, expected, rtol):
         np.testing.assert_allclose(g, e, rtol=rtol, atol=rtol * float(np.abs(e).max()))
 
 
-@pytest.mark.parametrize("name", NEURONS)
+@pytest.mark.parametrize("name", networks.thorough(NEURONS, "LIF", "AdExIF", "user's own"))
 def test_feed_forward_neurons_equal_backpropagation(name):
     neuron, unit, scale = NEURONS[name]
     with brainstate.environ.context(dt=(0.1 if name == "HH" else 1.0) * u.ms):
@@ -157,7 +157,7 @@ def test_feed_forward_synapses_equal_backpropagation(name):
     both(lambda plain: Net(neuron(), SYNAPSES[name](), unit, 3 * scale, plain=plain), chunk_size=7)
 
 
-@pytest.mark.parametrize("name", ["ALIF", "AdExIF", "user's own"])
+@pytest.mark.parametrize("name", networks.thorough(["ALIF", "AdExIF", "user's own"], "ALIF"))
 def test_recurrent_equal_backpropagation_stopped_at_projections(name):
     neuron, unit, scale = NEURONS[name]
     both(
@@ -224,7 +224,7 @@ TWINS = [
 ]
 
 
-@pytest.mark.parametrize("name", TWINS)
+@pytest.mark.parametrize("name", networks.thorough(TWINS, "feed-forward lif hard", "recurrent coba"))
 def test_equal_to_the_twin_of_this_package(name):
     case = networks.case(name)
     lib = networks.package(etrax.neurons, etrax.synapses, LeakyReadout)

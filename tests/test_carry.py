@@ -23,7 +23,7 @@ def run_with(name, **options):
     return run
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", networks.thorough(NAMES, "recurrent lif heterogeneous"))
 def test_multi_step_is_d_rtrl_at_one_step_and_backpropagation_at_all(name):
     run = run_with(name, vjp_method="multi-step")
     case = run.case
@@ -41,7 +41,7 @@ def test_multi_step_is_exact_on_a_feed_forward_network_for_every_chunk_length():
         close(run.grad(chunk), oracle.bptt_grad(case.net, case.params, case.xs, case.ys, networks.loss))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", networks.thorough(NAMES, "recurrent alif"))
 def test_a_window_as_long_as_the_sequence_is_exact(name):
     run = run_with(name, carry="window", window=T)
     dense = Run(name)
@@ -52,7 +52,9 @@ def test_a_window_as_long_as_the_sequence_is_exact(name):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), mine, theirs)
 
 
-@pytest.mark.parametrize("name", ["recurrent lif detached", "recurrent alif", "recurrent coba"])
+@pytest.mark.parametrize(
+    "name", networks.thorough(["recurrent lif detached", "recurrent alif", "recurrent coba"], "recurrent alif")
+)
 @pytest.mark.parametrize("tolerance", [1e-1, 1e-2])
 def test_the_error_of_a_window_is_within_its_tolerance(name, tolerance):
     """The slowest state has decayed to the tolerance when a step leaves; here over a sequence ten times as long as the others."""
@@ -110,7 +112,9 @@ def rank_one(case, decay):
     return grad
 
 
-@pytest.mark.parametrize("name", ["recurrent alif", "recurrent lif", "recurrent alif detached leaky"])
+@pytest.mark.parametrize(
+    "name", networks.thorough(["recurrent alif", "recurrent lif", "recurrent alif detached leaky"], "recurrent alif")
+)
 def test_rank_one_equals_its_step_by_step_form(name):
     run = run_with(name, carry="rank1", decay=0.9)
     expected = rank_one(run.case, 0.9)

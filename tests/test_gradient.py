@@ -77,11 +77,21 @@ def reference(case, **options):
     return oracle.drtrl_grad(case.net, case.params, case.xs, case.ys, networks.loss, **options)
 
 
-@pytest.mark.parametrize("name", networks.NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    networks.thorough(
+        networks.NETWORKS,
+        "feed-forward lif hard",
+        "recurrent alif detached leaky",
+        "recurrent coba and cuba",
+        "recurrent shared synapse",
+        "layered two leaky",
+    ),
+)
 def test_gradient_and_trace_equal_the_reference_for_every_chunk_length(name):
     run = Run(name)
     expected, eps, _ = reference(run.case)
-    for chunk in CHUNKS if name in ALL_CHUNKS else (1, 7, T):
+    for chunk in CHUNKS if name in ALL_CHUNKS else (1, 7):
         close(run.grad(chunk), expected)
         for (k, j), by_state in run.traces().items():
             pop = run.case.net.populations[k]
@@ -157,7 +167,7 @@ def test_single_steps_under_grad(name):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), run.traces(), traces)
 
 
-@pytest.mark.parametrize("every", [1, 5, 12])
+@pytest.mark.parametrize("every", networks.thorough([1, 5, 12], 5))
 @pytest.mark.parametrize("name", ["recurrent alif", "layered two lif"])
 def test_weights_may_change_while_the_trace_goes_on(name, every):
     run = Run(name)

@@ -145,6 +145,7 @@ class Layers(brainstate.nn.Module):
         return self.readout(self.high())
 
 
+@pytest.mark.slow
 def test_the_result_does_not_depend_on_how_it_is_computed():
     """Chunks of any length and single steps agree; backpropagation within one chunk is backpropagation."""
     xs, ys = data()
@@ -174,6 +175,7 @@ def test_the_result_does_not_depend_on_how_it_is_computed():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("carry", ["window", "rank1"])
 def test_other_carries_take_them_in_single_precision(carry):
     with brainstate.environ.context(precision=32):

@@ -241,6 +241,14 @@ class Interrupted(trained.Stream):
 
 
 def test_ctrl_c_saves_and_the_rest_is_the_same(whole, tmp_path):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts with it ignored
+    try:
+        _stop_and_go_on(whole, tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _stop_and_go_on(whole, tmp_path):
     with pytest.raises(KeyboardInterrupt, match="batch 17, which is saved"):
         trained.short(tmp_path, stream=Interrupted())
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
