@@ -111,7 +111,12 @@ def test_feed_forward_equals_backpropagation(name):
     close(run.grad(5), oracle.bptt_grad(case.net, case.params, case.xs, case.ys, networks.loss))
 
 
-@pytest.mark.parametrize("name", networks.RECURRENT_NAMES)
+@pytest.mark.parametrize(
+    "name",
+    networks.thorough(
+        networks.RECURRENT_NAMES, "recurrent lif", "recurrent alif hard", "recurrent coba", "recurrent shared synapse"
+    ),
+)
 def test_recurrent_equals_backpropagation_stopped_at_the_projections(name):
     run = Run(name)
     case = run.case

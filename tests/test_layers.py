@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from networks import thorough
 
 import etrax
 from etrax.neurons import ALIF, LIF, LeakyReadout
@@ -24,6 +25,43 @@ from etrax.synapses import CUBA, AlignPostProj, Expon
 pytestmark = pytest.mark.filterwarnings("ignore:brainevent.* is deprecated:DeprecationWarning")
 
 T, B, I = 20, 3, 4
+
+COMPILED = {"EventLinear", "event CSR", "EventFixedNumConn", "EventFixedNumConn, one weight", "FixedNumConn of some"}
+
+
+@functools.cache
+def missing():
+    """The compiler that some layers of brainstate need for the CPU in some releases, if it is not installed."""
+    try:
+        jax.block_until_ready(nn.EventLinear(2, 2, jnp.ones((2, 2)))(jnp.ones(2)))
+    except Exception as error:
+        if "numba" not in str(error):
+            raise
+        return "numba"
+    return None
+
+
+@functools.cache
+def differentiable(kind):
+    """Whether the reference's own derivative of a sparse product is right: in some releases it is not."""
+    weight, x = jnp.arange(1.0, 5.0), jnp.array([[1.0, 10.0, 100.0]])
+    row, column = np.array([0, 1, 1, 2]), np.array([2, 0, 1, 0])
+    index = (column, np.array([0, 1, 3, 4])) if kind == "CSR" else (row, column)
+    make = getattr(u.sparse, kind)
+
+    def product(weight):
+        return jnp.sum((x @ make((weight, *index), shape=(3, 3))) * jnp.array([1.0, 2.0, 3.0]))
+
+    return np.allclose(jax.grad(product)(weight), x[0, row] * (column + 1.0))
+
+
+@pytest.fixture(autouse=True)
+def _as_far_as_the_library_goes(request):
+    name = getattr(getattr(request.node, "callspec", None), "params", {}).get("name")
+    if name in COMPILED and missing():
+        pytest.skip(f"this release of brainstate needs {missing()} for {name}")
+    if name in ("CSR", "COO") and not differentiable(name):
+        pytest.skip(f"this release of brainunit differentiates products with a {name} wrongly")
 
 
 def weights(*shape, scale=4.0):
@@ -269,7 +307,7 @@ def recurrent(name, chunk):
 
 
 @pytest.mark.parametrize("chunk", [7, *(pytest.param(c, marks=pytest.mark.slow) for c in (1, 3, T))])
-@pytest.mark.parametrize("name", SQUARE)
+@pytest.mark.parametrize("name", thorough(SQUARE, "CSR", "OneToOne", "SignedWLinear", "FixedNumConn"))
 def test_exact_on_a_recurrent_network(name, chunk):
     """The gradient is that of BPTT with stopped gradients at the inputs of projections, in any chunk."""
     expected, _ = recurrent(name, None)
@@ -295,7 +333,9 @@ def test_a_window_is_exact_in_the_chunk_and_within_tolerance_across(name):
     for tolerance in (0.1, 0.01):
         grads, _ = train(net(), etrax.D_RTRL, xs, ys, chunk_size=4, tolerance=tolerance)
         for got, exact in zip(jax.tree.leaves(grads), jax.tree.leaves(expected), strict=True):
-            assert np.linalg.norm(got - exact) < 3 * tolerance * np.linalg.norm(exact)  # of the state that decays slowest
+            assert np.linalg.norm(got - exact) < 3 * tolerance * np.linalg.norm(
+                exact
+            )  # of the state that decays slowest
 
 
 def test_a_state_that_does_not_decay_has_no_window():
