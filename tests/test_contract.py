@@ -344,11 +344,11 @@ def test_gradient_through_a_filter_of_the_populations_spikes(behind):
 @pytest.mark.parametrize("way", WAYS, ids=str)
 @populations
 def test_gradient_of_every_pair(row, way):
-    compare(row, row.build(), [way], recurrent=True)
+    compare(row, row.build(), [way], recurrent=True, must_spike=False)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("behind", primary(FILTERS), ids=str)
 @populations
 def test_gradient_of_every_neuron_through_every_filter(row, behind):
-    compare(row, row.build(), [], behind=behind)
+    compare(row, row.build(), [], behind=behind, must_spike=False)
