@@ -15,19 +15,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import brainstate
 import braintools
 import brainunit as u
 
 from etrax.constant import Constant
 
-from .integration import adaptive_jacobian, exponential, membrane_jacobian
-from .threshold import FixedThreshold
+from .integration import exponential
+from .membrane import AdaptiveMembrane
 
 __all__ = ["AdExIF"]
 
 
-class AdExIF(FixedThreshold):
+class AdExIF(AdaptiveMembrane):
     """Adaptive exponential integrate-and-fire neuron with states ``V`` (mV) and ``w`` (mA).
 
     Parameters
@@ -96,36 +95,6 @@ class AdExIF(FixedThreshold):
         self.V_initializer = V_initializer
         self.w_initializer = w_initializer
 
-    def initial(self, batch_size: int | None = None) -> dict:
-        """See `Dynamics.initial`."""
-        return {
-            "V": braintools.init.param(self.V_initializer, self.varshape, batch_size),
-            "w": braintools.init.param(self.w_initializer, self.varshape, batch_size),
-        }
-
-    def ranges(self) -> dict:
-        """See `Dynamics.ranges`."""
-        return {"w": (-2.0 * u.mA, 6.0 * u.mA)}
-
-    def transition(self, V, w, *, current, delta) -> dict:
-        """One exponential-Euler step of the equations above, first of V and then of w."""
-        spike = self.get_spike(V)
-        V, w = self.reset(V, spike), w + self.b * spike
-
-        def rate(v):
-            return (exponential(self, v)[0] - self.R * w + self.R * current(v)) / self.tau
-
-        V = brainstate.nn.exp_euler_step(rate, V) + delta
-        w = brainstate.nn.exp_euler_step(lambda w: (self.a * (V - self.V_rest) - w) / self.tau_w, w)
-        return {"V": V, "w": w}
-
-    def jacobian(self, V, w, *, current, delta) -> dict:
-        """Closed form of the diagonal: the spike enters through the reset of V and the increment of w."""
-        spike, slope_z = self.get_spike(V), self.spike_jacobian(V)["z", "V"]
-        after = self.reset(V, spike)
-        drift, slope, curvature = exponential(self, after)
-        drift = drift - self.R * (w + self.b * spike)
-        d = membrane_jacobian(after, current, R=self.R, tau=self.tau, drift=drift, slope=slope, curvature=curvature)
-        decay = u.math.exp(-brainstate.environ.get_dt() / self.tau_w)
-        kept, kick, couple = self.kept(V, slope_z), self.b * slope_z, (1.0 - decay) * self.a
-        return adaptive_jacobian(d, "w", kept=kept, kick=kick, decay=decay, couple=couple)
+    def drift(self, V) -> tuple:
+        """See `Membrane.drift`."""
+        return exponential(self, V)

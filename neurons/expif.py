@@ -16,19 +16,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import brainstate
 import braintools
 import brainunit as u
 
 from etrax.constant import Constant
 
-from .integration import exponential, membrane_jacobian
-from .threshold import FixedThreshold
+from .integration import exponential
+from .membrane import Membrane
 
 __all__ = ["ExpIF"]
 
 
-class ExpIF(FixedThreshold):
+class ExpIF(Membrane):
     """Exponential integrate-and-fire neuron with state ``V`` (mV).
 
     Parameters
@@ -84,20 +83,6 @@ class ExpIF(FixedThreshold):
         self.delta_T = delta_T
         self.V_initializer = V_initializer
 
-    def initial(self, batch_size: int | None = None) -> dict:
-        """See `Dynamics.initial`."""
-        return {"V": braintools.init.param(self.V_initializer, self.varshape, batch_size)}
-
-    def transition(self, V, *, current, delta) -> dict:
-        """One exponential-Euler step of the equation above."""
-        V = self.reset(V, self.get_spike(V))
-        V = brainstate.nn.exp_euler_step(lambda v: (exponential(self, v)[0] + self.R * current(v)) / self.tau, V)
-        return {"V": V + delta}
-
-    def jacobian(self, V, *, current, delta) -> dict:
-        """Closed form of the diagonal."""
-        after = self.reset(V, self.get_spike(V))
-        drift, slope, curvature = exponential(self, after)
-        d = membrane_jacobian(after, current, R=self.R, tau=self.tau, drift=drift, slope=slope, curvature=curvature)
-        d["V"] = d["V"] * self.kept(V, self.spike_jacobian(V)["z", "V"])
-        return {**{("V", source): value for source, value in d.items()}, ("V", "delta"): 1.0}
+    def drift(self, V) -> tuple:
+        """See `Membrane.drift`."""
+        return exponential(self, V)

@@ -1,0 +1,80 @@
+r"""Membranes with a drift of any form, alone or with an adaptation current; the models differ in ``f`` only.
+
+    \tau \dot V = f(V) - R w + R I(V),    \tau_w \dot w = a (V - V_{rest}) - w,    w \leftarrow w + b \text{ at a spike}
+
+In one step the spike of the last one acts first, then V moves, then w follows the new V.
+"""
+
+from __future__ import annotations
+
+import brainstate
+import braintools
+import brainunit as u
+
+from .integration import adaptive_jacobian, membrane_jacobian
+from .threshold import FixedThreshold
+
+__all__ = ["AdaptiveMembrane", "Membrane"]
+
+
+class Membrane(FixedThreshold):
+    """Base class of neurons with one state ``V`` whose drift ``f`` is not linear; a subclass defines :meth:`drift`."""
+
+    def drift(self, V) -> tuple:
+        """``f(V)`` with its first two derivatives."""
+        raise NotImplementedError(f"{type(self).__name__} must define `drift(V)`.")
+
+    def initial(self, batch_size: int | None = None) -> dict:
+        """See `Dynamics.initial`."""
+        return {"V": braintools.init.param(self.V_initializer, self.varshape, batch_size)}
+
+    def transition(self, V, *, current, delta) -> dict:
+        """One exponential-Euler step."""
+        V = self.reset(V, self.get_spike(V))
+        V = brainstate.nn.exp_euler_step(lambda v: (self.drift(v)[0] + self.R * current(v)) / self.tau, V)
+        return {"V": V + delta}
+
+    def jacobian(self, V, *, current, delta) -> dict:
+        """Closed form of the diagonal."""
+        d = self.moved(self.reset(V, self.get_spike(V)), current)
+        d["V"] = d["V"] * self.kept(V, self.spike_jacobian(V)["z", "V"])
+        return {**{("V", source): value for source, value in d.items()}, ("V", "delta"): 1.0}
+
+    def moved(self, V, current, less=None) -> dict:
+        """`membrane_jacobian` at the potential after the reset; ``less`` is subtracted from the drift."""
+        drift, slope, curvature = self.drift(V)
+        drift = drift if less is None else drift - less
+        return membrane_jacobian(V, current, R=self.R, tau=self.tau, drift=drift, slope=slope, curvature=curvature)
+
+
+class AdaptiveMembrane(Membrane):
+    """Base class of the same neurons with an adaptation current, states ``V`` and ``w``."""
+
+    def initial(self, batch_size: int | None = None) -> dict:
+        """See `Dynamics.initial`."""
+        w = braintools.init.param(self.w_initializer, self.varshape, batch_size)
+        return {**super().initial(batch_size), "w": w}
+
+    def ranges(self) -> dict:
+        """See `Dynamics.ranges`."""
+        return {"w": (-2.0 * u.mA, 6.0 * u.mA)}
+
+    def transition(self, V, w, *, current, delta) -> dict:
+        """One exponential-Euler step, first of V and then of w."""
+        spike = self.get_spike(V)
+        V, w = self.reset(V, spike), w + self.b * spike
+
+        def rate(v):
+            return (self.drift(v)[0] - self.R * w + self.R * current(v)) / self.tau
+
+        V = brainstate.nn.exp_euler_step(rate, V) + delta
+        w = brainstate.nn.exp_euler_step(lambda w: (self.a * (V - self.V_rest) - w) / self.tau_w, w)
+        return {"V": V, "w": w}
+
+    def jacobian(self, V, w, *, current, delta) -> dict:
+        """Closed form of the diagonal: the spike enters through the reset of V and the increment of w."""
+        spike, slope_z = self.get_spike(V), self.spike_jacobian(V)["z", "V"]
+        d = self.moved(self.reset(V, spike), current, less=self.R * (w + self.b * spike))
+        decay = u.math.exp(-brainstate.environ.get_dt() / self.tau_w)
+        kept, kick, couple = self.kept(V, slope_z), self.b * slope_z, (1.0 - decay) * self.a
+        return adaptive_jacobian(d, "w", kept=kept, kick=kick, decay=decay, couple=couple)
