@@ -12,7 +12,22 @@ import numpy as np
 import pytest
 
 import etrax
-from etrax.neurons import ALIF, BRF, LIF, LeakyReadout, LIFRef, SEadLIF
+from etrax.neurons import (
+    ALIF,
+    BRF,
+    IF,
+    LIF,
+    AdExIF,
+    AdQuaIF,
+    CubaLIF,
+    ExpIF,
+    Gif,
+    Izhikevich,
+    LeakyReadout,
+    LIFRef,
+    QuaIF,
+    SEadLIF,
+)
 from etrax.synapses import COBA, CUBA, AlignPostProj, DeltaProj, Expon
 
 MINE = networks.package(etrax.neurons, etrax.synapses, etrax.neurons.LeakyReadout)
@@ -118,6 +133,81 @@ def test_alif_by_hand():
     np.testing.assert_allclose(got[:, 1], [1.25, 1.25, 0.625, 0.3125, 0.15625], rtol=1e-12)
     np.testing.assert_allclose(got[:, 2], [0.0, 0.5, 0.25, 0.125, 0.0625], rtol=1e-12)
     np.testing.assert_array_equal(got[:, 0], [1.0, 0.0, 0.0, 0.0, 0.0])
+
+
+def test_if_by_hand():
+    """The LIF above; a spike takes V_th = 1 off."""
+    got = trajectory(IF(1, tau=HALF), [3.0 * u.mA, 3.0 * u.mA, 0.0 * u.mA, 0.0 * u.mA], "V")
+    np.testing.assert_allclose(got[:, 1], [1.5, 1.75, 0.375, 0.1875], rtol=1e-12)
+
+
+def test_cuba_by_hand():
+    """g' = g/2, then V' = V/2 + g'/2; the spike at 1.25 takes 1 off."""
+    neuron = CubaLIF(1, tau=HALF, tau_syn=HALF)
+    neuron.init_state()
+    neuron.g.value = jnp.full(1, 5.0) * u.mA
+    got = []
+    for _ in range(3):
+        neuron(0.0 * u.mA)
+        got.append((neuron.g.value.mantissa.item(), neuron.V.value.mantissa.item()))
+    np.testing.assert_allclose(got, [(2.5, 1.25), (1.25, 0.75), (0.625, 0.6875)], rtol=1e-12)
+
+
+LN2, ROOT = np.log(2.0), np.sqrt(0.5)
+QUADRATIC = dict(tau=1 * u.ms, V_rest=0 * u.mV, V_reset=0 * u.mV, V_th=5 * u.mV, V_c=4 * u.mV, c=LN2 / 4 / u.mV)
+EXPONENTIAL = dict(tau=1 * u.ms, V_rest=0 * u.mV, V_reset=0 * u.mV, V_th=3 * u.mV, V_T=1 * u.mV, delta_T=0.5 * u.mV)
+ADAPTATION = dict(tau_w=HALF, a=1.0 * u.siemens, b=2.0 * u.mA)
+
+
+def test_quadratic_by_hand():
+    """f = ln2/4 V (V - 4). At V = 0, f' = -ln2: a step of I/(2 ln2). At 2, f' = 0: a plain Euler step, f = -ln2. At 1, z = -ln2/2.
+
+    w' = (w + V')/2 with 2 added at a spike, and takes off the current what it has.
+    """
+    rest = braintools.init.Constant(0.0 * u.mV)
+    inputs = [4 * LN2 * u.mA, (LN2 + 4) * u.mA, 0.0 * u.mA]
+    V = [2.0, 6.0, 1.0 - 1.5 * (1 - ROOT)]
+    got = trajectory(QuaIF(1, **QUADRATIC, V_initializer=rest), inputs, "V")
+    np.testing.assert_allclose(got[:, 1], V, rtol=1e-12)
+    inputs = [4 * LN2 * u.mA, (LN2 + 5) * u.mA, 5.5 * u.mA]
+    got = trajectory(AdQuaIF(1, **QUADRATIC, **ADAPTATION, V_initializer=rest), inputs, "V", "w")
+    np.testing.assert_allclose(got[:, 1], V, rtol=1e-12)
+    np.testing.assert_allclose(got[:, 2], [1.0, 3.5, (5.5 + V[2]) / 2], rtol=1e-12)
+
+
+def test_exponential_by_hand():
+    """f = -V + e^(2V - 2)/2. At V = 1, f' = 0: a plain Euler step, f = -1/2. At 0.5, f = z/2 with z = 1/e - 1: V' = e^z/2."""
+    start = braintools.init.Constant(1.0 * u.mV)
+    V = [3.5, 0.5 * np.exp(np.exp(-1.0) - 1.0)]
+    got = trajectory(ExpIF(1, **EXPONENTIAL, V_initializer=start), [3.0 * u.mA, 0.0 * u.mA], "V")
+    np.testing.assert_allclose(got[:, 1], V, rtol=1e-12)
+    got = trajectory(AdExIF(1, **EXPONENTIAL, **ADAPTATION, V_initializer=start), [3.0 * u.mA, 3.75 * u.mA], "V", "w")
+    np.testing.assert_allclose(got[:, 1], V, rtol=1e-12)
+    np.testing.assert_allclose(got[:, 2], [1.75, (3.75 + V[1]) / 2], rtol=1e-12)
+
+
+def test_izhikevich_by_hand():
+    """At V = -62.5 the drift is -16.25 with f' = 0: a plain Euler step. u' = u/2 + V'/10; a spike puts V to c and adds 8 to u."""
+    start, none = braintools.init.Constant(-62.5 * u.mV), braintools.init.Constant(0.0 * u.mV / u.ms)
+    neuron = Izhikevich(1, a=LN2 / u.ms, c=-62.5 * u.mV, V_initializer=start, u_initializer=none)
+    got = trajectory(neuron, [116.25 * u.mV / u.ms, 28.0 * u.mV / u.ms], "V", "u")
+    np.testing.assert_allclose(got[:, 1], [37.5, -62.5], rtol=1e-12)
+    np.testing.assert_allclose(got[:, 2], [3.75, -0.375], rtol=1e-12)
+
+
+def test_gif_by_hand():
+    """A spike sets I1 to 4, adds -2 to I2 and lifts the threshold to 2; I1, I2 halve, the threshold halves its way to 1."""
+    none, one = braintools.init.Constant(0.0 * u.mA), braintools.init.Constant(1.0 * u.mV)
+    neuron = Gif(
+        *(1, 1.0 * u.ohm, HALF),
+        **dict(V_rest=0 * u.mV, V_reset=0 * u.mV, V_th_inf=1 * u.mV, V_th_reset=2 * u.mV),
+        **dict(a=0 / u.ms, b=LN2 / u.ms, k1=LN2 / u.ms, k2=LN2 / u.ms, R1=0.0, R2=1.0, A1=4 * u.mA, A2=-2 * u.mA),
+        **dict(V_initializer=braintools.init.Constant(0.0 * u.mV), I1_initializer=none, I2_initializer=none),
+        V_th_initializer=one,
+    )
+    got = trajectory(neuron, [3.0 * u.mA, 1.0 * u.mA, 0.0 * u.mA], "V", "I1", "I2", "V_th")
+    np.testing.assert_allclose(got[:, 1], [1.5, 1.25, 0.875], rtol=1e-12)
+    np.testing.assert_allclose(got[:, 2:], [(0, 0, 1), (2, -1, 1.5), (1, -0.5, 1.25)], rtol=1e-12)
 
 
 def test_refractory_by_hand():
