@@ -101,9 +101,11 @@ class Izhikevich(FixedThreshold):
 
     def initial(self, batch_size: int | None = None) -> dict:
         """See `Dynamics.initial`."""
+        start = braintools.init.param(self.u_initializer, self.varshape, batch_size)
         return {
             "V": braintools.init.param(self.V_initializer, self.varshape, batch_size),
-            "u": braintools.init.param(self.u_initializer, self.varshape, batch_size),
+            # in these words: some releases of brainunit spell the quotient in base units
+            "u": u.Quantity(start.to_decimal(u.mV / u.ms), unit=u.mV / u.ms),
         }
 
     def ranges(self) -> dict:

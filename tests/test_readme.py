@@ -74,8 +74,7 @@ def parts() -> tuple[str, str, str]:
 
 
 def test_the_table_of_models_is_up_to_date():
-    if str(u.mV / u.ms) == "mV / ms":  # some releases spell out compound units
-        assert parts()[1] == table(), "write it anew: python tests/test_readme.py"
+    assert parts()[1] == table(), "write it anew: python tests/test_readme.py"
     for path in re.findall(r"\]\(([^)#:]+)\)", README.read_text()):
         assert (README.parent / path).exists(), path
 
