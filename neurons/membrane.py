@@ -17,12 +17,22 @@ from .threshold import FixedThreshold
 __all__ = ["AdaptiveMembrane", "Membrane"]
 
 
-class Membrane(FixedThreshold):
-    """Base class of neurons with one state ``V`` whose drift ``f`` is not linear; a subclass defines :meth:`drift`."""
+class Drift(FixedThreshold):
+    """A membrane whose drift ``f`` is not linear; a subclass defines :meth:`drift`."""
 
     def drift(self, V) -> tuple:
         """``f(V)`` with its first two derivatives."""
         raise NotImplementedError(f"{type(self).__name__} must define `drift(V)`.")
+
+    def moved(self, V, current, less=None) -> dict:
+        """`membrane_jacobian` at the potential after the reset; ``less`` is subtracted from the drift."""
+        drift, slope, curvature = self.drift(V)
+        drift = drift if less is None else drift - less
+        return membrane_jacobian(V, current, R=self.R, tau=self.tau, drift=drift, slope=slope, curvature=curvature)
+
+
+class Membrane(Drift):
+    """Base class of neurons with one state ``V``."""
 
     def initial(self, batch_size: int | None = None) -> dict:
         """See `Dynamics.initial`."""
@@ -40,20 +50,14 @@ class Membrane(FixedThreshold):
         d["V"] = d["V"] * self.kept(V, self.spike_jacobian(V)["z", "V"])
         return {**{("V", source): value for source, value in d.items()}, ("V", "delta"): 1.0}
 
-    def moved(self, V, current, less=None) -> dict:
-        """`membrane_jacobian` at the potential after the reset; ``less`` is subtracted from the drift."""
-        drift, slope, curvature = self.drift(V)
-        drift = drift if less is None else drift - less
-        return membrane_jacobian(V, current, R=self.R, tau=self.tau, drift=drift, slope=slope, curvature=curvature)
 
-
-class AdaptiveMembrane(Membrane):
-    """Base class of the same neurons with an adaptation current, states ``V`` and ``w``."""
+class AdaptiveMembrane(Drift):
+    """Base class of neurons with an adaptation current, states ``V`` and ``w``."""
 
     def initial(self, batch_size: int | None = None) -> dict:
         """See `Dynamics.initial`."""
-        w = braintools.init.param(self.w_initializer, self.varshape, batch_size)
-        return {**super().initial(batch_size), "w": w}
+        given = {"V": self.V_initializer, "w": self.w_initializer}
+        return {name: braintools.init.param(value, self.varshape, batch_size) for name, value in given.items()}
 
     def ranges(self) -> dict:
         """See `Dynamics.ranges`."""

@@ -16,6 +16,7 @@ from collections.abc import Callable
 import brainstate
 import braintools
 import brainunit as u
+from jax.typing import ArrayLike
 
 from etrax.constant import Constant
 from etrax.module import Filter, Neuron
@@ -32,8 +33,8 @@ class LeakyReadout(Filter):
         Shape of the population that is read and number of outputs.
     tau : Quantity
         Time constant of the filter, scalar.
-    w_init : callable
-        Weights, shape ``(prod(in_size), prod(out_size))``; the output has their unit.
+    w_init : callable or array
+        Weights or their initialiser, shape ``(prod(in_size), prod(out_size))``; the output has their unit.
     name : str, optional
         Name of the module.
     pre : etrax.Neuron, optional
@@ -55,7 +56,7 @@ class LeakyReadout(Filter):
         in_size,
         out_size,
         tau=5.0 * u.ms,
-        w_init: Callable = braintools.init.KaimingNormal(),
+        w_init: Callable | ArrayLike = braintools.init.KaimingNormal(),
         name: str | None = None,
         *,
         pre: Neuron | None = None,

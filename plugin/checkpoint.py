@@ -212,7 +212,7 @@ def unpack_random(packed: Mapping[str, Any]) -> None:
     """Go on with the random numbers from where :func:`pack_random` was called."""
     brainstate.random.set_key(jnp.asarray(packed["key"]))
     kind, keys, *rest = packed["numpy"]
-    np.random.set_state((kind, np.asarray(keys), *rest))  # noqa: NPY002
+    np.random.set_state((kind, np.asarray(keys), *rest))  # noqa: NPY002 - as above
 
 
 def _pack(value) -> dict[str, Any]:

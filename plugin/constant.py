@@ -8,6 +8,7 @@ import brainstate
 import braintools
 import brainunit as u
 import jax
+import jax.numpy as jnp
 
 from .recorder import active
 
@@ -93,7 +94,7 @@ def fixed(owner: Any, name: str, value: Any) -> Any:
 
 
 def fit(name: str, value: Any, shape: tuple[int, ...], unit: u.Unit | None = None) -> Any:
-    """A constant as a scalar, or an array that fits ``shape``.
+    """A constant as a scalar, or an array that fits ``shape``, in the precision of the environment.
 
     Raises
     ------
@@ -109,6 +110,8 @@ def fit(name: str, value: Any, shape: tuple[int, ...], unit: u.Unit | None = Non
         raise ValueError(
             f"`{name}` is in {text(u.get_unit(value))} but must be in units like {text(unit)}: write {example}."
         )
+    if u.math.ndim(value) and jnp.issubdtype(u.get_mantissa(value).dtype, jnp.floating):
+        value = value.astype(brainstate.environ.dftype())
     return value
 
 

@@ -161,11 +161,7 @@ class Engine:
         if not self.ahead:
             return {}
         sent = self._simulated.vmap(set(), in_axes=(None, *[0] * len(slices)))(values, {}, *slices)
-        connections = {c.name: c for c in self.graph.connections.values() if c.name in self.ahead}
-        return {
-            name: (sent[name][0], jax.vmap(lambda x, c=c: c.comm(values, x)[1])(sent[name][0]))
-            for name, c in connections.items()
-        }
+        return {name: sent[name] for name in self.ahead}
 
     def _find_signals(self, slices) -> None:
         """Which states carry a learning signal, by dependency; every weight must get one of these or a path of its own."""

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from .carry import CARRIES
-from .constants import make_trace
+from .constant_trace import make_trace
 from .engine import Engine
 from .graph import Graph
 from .module import check_dt

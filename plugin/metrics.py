@@ -19,6 +19,7 @@ counted as that, on the spikes that enter it.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -32,6 +33,7 @@ import numpy as np
 from .constant import declared, is_trained, read
 from .module import check_dt
 from .neurons import LeakyReadout
+from .pattern import pattern_of
 from .sequence import check_sequences
 
 __all__ = ["BenchmarkFigures", "Probe", "benchmark_figures", "effective_weight", "spiking_modules", "watched"]
@@ -299,12 +301,15 @@ def spiking_modules(model: brainstate.nn.Module) -> dict[str, Any]:
 
 def effective_weight(layer) -> Any:
     """The weights of a layer as it uses them, dense: ``(n_in, n_out)``, or the kernel of a convolution."""
-    value = layer.weight.value
-    weight = u.get_mantissa(value["weight"] if isinstance(value, dict) else value)
-    if isinstance(layer, brainstate.nn.SparseLinear):
-        return layer.spar_mat.with_data(weight).todense()
-    mask = getattr(layer, "w_mask", None)
-    return weight if mask is None else weight * mask
+    pattern = pattern_of(layer)
+    if pattern is None:  # a convolution or a leaky readout
+        value = layer.weight.value
+        return u.get_mantissa(value["weight"] if isinstance(value, dict) else value)
+    weight = u.get_mantissa(pattern.weights())
+    if pattern.pre is None:
+        return weight
+    shape = (math.prod(layer.in_size), math.prod(layer.out_size))
+    return jnp.zeros(shape, weight.dtype).at[pattern.pre, pattern.post].add(weight)
 
 
 def _operations(layer, present: np.ndarray, x) -> tuple[float, float, float]:

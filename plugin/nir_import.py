@@ -377,7 +377,8 @@ def _plain(values: Any) -> Any:
 
 
 def _pair(value: Any) -> tuple[int, int]:
-    return tuple(int(v) for v in np.broadcast_to(np.asarray(value), (2,)))  # type: ignore[return-value]
+    first, second = np.broadcast_to(np.asarray(value), (2,))
+    return int(first), int(second)
 
 
 def _with(value: np.ndarray, unit: u.Unit) -> Any:

@@ -105,6 +105,6 @@ def test_states_that_do_not_fit(other, message):
 
 def test_random_numbers_go_on():
     packed = checkpoint.pack_random()
-    first = [float(brainstate.random.rand()), np.random.rand()]  # noqa: NPY002
+    first = [float(brainstate.random.rand()), np.random.rand()]  # noqa: NPY002 - the global state is what is restored
     checkpoint.unpack_random(packed)
-    assert first == [float(brainstate.random.rand()), np.random.rand()]  # noqa: NPY002
+    assert first == [float(brainstate.random.rand()), np.random.rand()]  # noqa: NPY002 - the global state is what is restored
