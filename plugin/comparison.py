@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import brainstate
+import brainunit as u
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -133,10 +134,10 @@ class Comparison:
         digest = hashlib.sha256(b"".join(np.ascontiguousarray(part, np.float32).tobytes() for part in first))
         return {
             "task": self.task.name,
-            "dt": str(brainstate.environ.get_dt()),
+            "dt": _text(brainstate.environ.get_dt()),
             "precision": str(jnp.dtype(brainstate.environ.dftype())),
-            **{f.name: str(getattr(self.recipe, f.name)) for f in dataclasses.fields(self.recipe)},
             **{name: value for name, value in training.items() if name != "seed"},
+            **{f.name: _text(getattr(self.recipe, f.name)) for f in dataclasses.fields(self.recipe)},
             **named,
             "updates": str(self.updates),
             "training trials": f"{digest.hexdigest()[:12]} (digest)",
@@ -250,6 +251,11 @@ def _made_with() -> str:
             versions.append(f"{name} {importlib.metadata.version(name)}")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{', '.join(versions)}; {jax.devices()[0].device_kind} ({platform.machine()}, {cores} cores)"
+
+
+def _text(value: Any) -> str:
+    """A setting as text, the same for ``20 * u.ms`` and ``20.0 * u.ms``."""
+    return f"{float(u.get_mantissa(value)):g} {value.unit}" if isinstance(value, u.Quantity) else str(value)
 
 
 def _read(path: Path) -> dict[str, Any]:
