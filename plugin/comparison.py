@@ -180,12 +180,14 @@ class Comparison:
         dict
             The content of ``results.json``.
         """
-        missing = self.missing()
+        missing, runs = self.missing(), self.folder / "runs"
+        runs.mkdir(exist_ok=True)
+        remove_drafts(runs, "*")
         try:
             with bar_of(self.updates * len(missing), disable=not progress) as bar:
                 for method, seed in missing:
                     _write(self.path(method, seed), self._run(method, seed, bar))
-                    shutil.rmtree(self.path(method, seed).with_suffix(""))
+                    shutil.rmtree(self.path(method, seed).with_suffix(""), ignore_errors=True)
                     self.results()
         finally:
             found = self.results()
@@ -216,8 +218,7 @@ class Comparison:
     def _run(self, method: str, seed: int, bar: Any) -> dict[str, Any]:
         """One run, from where it was stopped."""
         folder = self.path(method, seed).with_suffix("")
-        folder.mkdir(parents=True, exist_ok=True)
-        remove_drafts(folder.parent, "*")
+        folder.mkdir(exist_ok=True)
         record = {"method": method, "seed": seed, "made_with": _made_with()}
         options = {**self.options, "max_batches": self.updates, "folder": folder, "resume": True}
         try:

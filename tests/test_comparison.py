@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 import signal
 import statistics
 
@@ -99,11 +100,13 @@ def test_the_test_trials_are_met_once(whole):
 
 
 def test_stopped_and_gone_on_is_the_same(whole, tmp_path):
-    train = Counted(two_rates().train, interrupt=5)  # settings, two epochs, and in the second run the second
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    (tmp_path / "runs" / "readout-0.json").unlink()
+    train = Counted(two_rates().train, interrupt=3)  # the settings look at one epoch, the run is in its second
     with pytest.raises(KeyboardInterrupt):
         comparison.Comparison(two_rates(train=train), tmp_path, methods=METHODS, seeds=1).run()
     assert "**Not all is done: 1 of 2 runs are missing** (readout, seed 0)." in (tmp_path / "results.md").read_text()
-    assert (tmp_path / "results.png").exists()
+    assert list((tmp_path / "runs" / "readout-0").glob("checkpoint*"))
     test = Counted(two_rates().test)
     plan = comparison.Comparison(two_rates(test=test), tmp_path, methods=METHODS, seeds=1)
     assert plan.missing() == [("readout", 0)]
@@ -212,7 +215,11 @@ def test_what_is_missing_is_said():
 # -- the command ---------------------------------------------------------------------------
 
 
-def test_the_command(tmp_path, capsys):
+def test_the_command(tmp_path, capsys, monkeypatch):
+    made = {"made_with": comparison._made_with()}
+    monkeypatch.setattr(
+        comparison.Comparison, "_run", lambda self, method, seed, bar: run_of(0.9, method, seed, **made)
+    )
     words = ["experiment", "digits", "--methods", "bptt", "--seeds", "1", "--neurons", "4", "--updates", "2"]
     assert cli.main([*words, "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
