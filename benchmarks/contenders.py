@@ -59,11 +59,13 @@ NAMES = {
     "bptt-checkpointed": "the same with brainstate.transform.checkpointed_for_loop",
     "per-step": "D-RTRL step by step, dense traces in one jitted scan (perstep.py)",
     "etrax": "etrax.D_RTRL with a chunk size",
+    "etrax-stream": "the same with the trace of before read and the one after kept, as for a stream without end",
     "etrax-called": "the same as a user calls it: Python, checks and reset of the states included",
     "braintrace-single-step": "braintrace.D_RTRL, one step per call",
     "braintrace-multi-step": "braintrace.D_RTRL(vjp_method='multi-step') with a chunk size",
     "braintrace-es-d-rtrl": "braintrace.ES_D_RTRL, one step per call",
 }
+OWN = ("etrax", "etrax-stream", "etrax-called")
 
 
 def parse(spec: str, steps: int) -> Contender:
@@ -85,9 +87,9 @@ def parse(spec: str, steps: int) -> Contender:
         estimator = "bptt"
     elif kind == "forward":
         estimator = "none"
-    elif kind == "per-step" or (kind in ("etrax", "etrax-called") and options in ({}, {"carry": "dense"})):
+    elif kind == "per-step" or (kind in OWN and options in ({}, {"carry": "dense"})):
         estimator = "d-rtrl"
-    elif kind in ("etrax", "etrax-called"):
+    elif kind in OWN:
         note = ", ".join(f"{k}={v}" for k, v in options.items())
         if options == {"vjp_method": "multi-step"} and chunk == steps:
             estimator = "bptt"
@@ -102,6 +104,7 @@ def default(chunks: list[str]) -> list[str]:
     return [
         *("forward", "bptt", "bptt-checkpointed", "per-step", "etrax:1"),
         *(f"etrax:{k}" for k in chunks),
+        *(f"etrax-stream:{k}" for k in chunks),
         f"etrax-called:{middle}",
         *(f"etrax:{k}:vjp_method=multi-step" for k in chunks),
         *(f"etrax:{middle}:carry={c}" for c in ("window", "rank1", "none")),
@@ -152,7 +155,14 @@ def build(contender: Contender, case: Case, data: Data) -> Callable:
         if contender.kind == "etrax-called":
             learner.reset_state()
         return learner.etrace_grad(
-            xs, ys, step_fn=step_fn, mask=mask, chunk_size=contender.chunk, weights=weights, return_value=True
+            xs,
+            ys,
+            step_fn=step_fn,
+            mask=mask,
+            chunk_size=contender.chunk,
+            weights=weights,
+            trial=contender.kind != "etrax-stream",
+            return_value=True,
         )
 
     return run

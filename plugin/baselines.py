@@ -73,13 +73,14 @@ class BPTT(brainstate.nn.Module):
         mask: Any = None,
         chunk_size: int | None = None,
         weights: dict | None = None,
+        trial: bool = False,
         reduction: str = "mean",
         has_aux: bool = False,
         return_value: bool = False,
     ) -> Any:
         """The gradient of the summed (or mean) loss over the sequence; arguments as in `D_RTRL.etrace_grad`.
 
-        ``chunk_size`` is accepted and ignored: the whole sequence is one chunk.
+        ``chunk_size`` and ``trial`` are accepted and ignored: the whole sequence is one chunk, with no credit from before.
         """
         weights = self.param_states if weights is None else weights
         T = check_sequences(sequences)

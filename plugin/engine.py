@@ -230,8 +230,17 @@ class Engine:
 
     # -- one chunk -----------------------------------------------------------------------
 
-    def chunk(self, values, eps, slices, mask) -> tuple[dict, dict, dict, Any, Any]:
+    def chunk(self, values, eps, slices, mask, first=False, last=False) -> tuple[dict, dict, dict, Any, Any]:
         """Run ``K`` steps; all leaves of ``slices`` and ``mask`` have a leading time axis of length ``K``.
+
+        Parameters
+        ----------
+        values, eps : dict
+            Values of the states, and the trace.
+        slices, mask : pytree
+            Arguments of the steps, and the weights of their losses.
+        first, last : bool or array of bool
+            Whether the trace before this chunk is zero, and whether nobody reads the one after it.
 
         Returns
         -------
@@ -255,7 +264,7 @@ class Engine:
             return (like(now, {**now, **new}), x), (now, {name: sent[name][1] for name in x})
 
         x = {n: jnp.zeros((a.rows, K, a.in_size), a.dtype) for n, a in layers.items() if n not in ahead}
-        (last, x), (before, handed) = jax.lax.scan(forward, (start, x), (jnp.arange(K), known, slices))
+        (after, x), (before, handed) = jax.lax.scan(forward, (start, x), (jnp.arange(K), known, slices))
         x.update({n: jnp.swapaxes(jax.vmap(layers[n].input)(entered), 0, 1) for n, (entered, _) in ahead.items()})
         handed = {**handed, **known}
         weights = {i: values[i] for i in self.weights}
@@ -281,13 +290,13 @@ class Engine:
         for i in self.order:
             if descend:
                 signals = pullback((one, above))[0]
-            ct = self._train(i, signals, out, x, K, values, eps, new_eps, grads)
+            ct = self._train(i, signals, out, x, K, values, eps, new_eps, grads, first, last)
             if descend:
                 above = {**above, **self._sent_back(i, ct, sent)}
         if descend:  # parameters between two populations, outside a projection
             grads = jax.tree.map(jnp.add, grads, pullback((jnp.zeros_like(one), above))[1])
         new_eps = {name: self.traces[name].keep(value) for name, value in new_eps.items()}
-        return last, new_eps, grads, loss, out["aux"]
+        return after, new_eps, grads, loss, out["aux"]
 
     def _backpropagate(self, values, look, before, handed, slices, mask):
         """The chunk's own gradient by backpropagation, and its adjoint at the first step for the trace before it."""
@@ -325,7 +334,7 @@ class Engine:
 
         return {c.name: shaped(c) for c in self.graph.connections.values() if c.population == index}
 
-    def _train(self, index, signals, out, x, K, values, eps, new_eps, grads) -> dict:
+    def _train(self, index, signals, out, x, K, values, eps, new_eps, grads, first=False, last=False) -> dict:
         """Add what one population's traces give to ``grads``, and advance them; returns the cotangents of its drives."""
         sources = [source for source in self.graph.sources if source.population == index]
         if not sources:
@@ -353,11 +362,11 @@ class Engine:
                 if trained and self.within == "single-step":
                     collect(trace.gradient(values, filtered, cotangent))
             else:
-                new = trace.advance(old, M0, F[source.drive], entered)
+                new = _unless(last, trace.advance, old, M0, F[source.drive], entered)
                 if trained and self.within == "single-step":
                     collect(trace.gradient(values, entered, ct[source.drive]))
             if trained and (self.within == "multi-step" or not isinstance(trace, RankOne)):
-                collect(trace.carried(values, old, back))
+                collect(_unless(first, trace.carried, values, old, back))
             new_eps[source.name] = new
         return ct
 
@@ -421,6 +430,14 @@ class Engine:
         start = (back, identity, ct, F)
         (back, M0, ct, F), _ = jax.lax.scan(backward, start, (jnp.arange(K), L, D1, f1), reverse=True)
         return ct, F, back, M0
+
+
+def _unless(skip, fn: Callable, *args):
+    """``fn(*args)``, or zeros without the work."""
+    if skip is False:
+        return fn(*args)
+    blank = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(fn, *args))
+    return blank if skip is True else jax.lax.cond(skip, lambda: blank, lambda: fn(*args))
 
 
 def _put(over_time, value, t):

@@ -164,9 +164,8 @@ def gradient_report(
         for begin, end in itertools.pairwise(steps):
             here = mask * ((np.arange(T) >= begin) & (np.arange(T) < end))
             states.write(start)
-            ours.append(
-                learner.etrace_grad(*sequences, step_fn=step_fn, mask=here, chunk_size=chunk_size, reduction="sum")
-            )
+            options = dict(step_fn=step_fn, mask=here, chunk_size=chunk_size, reduction="sum", trial=True)
+            ours.append(learner.etrace_grad(*sequences, **options))
             states.write(start)
             grads, spikes = reference.etrace_grad(*sequences, step_fn=probed, mask=here, reduction="sum", has_aux=True)
             theirs.append({path: grads[path] for path in ours[-1]})

@@ -84,14 +84,19 @@ class RTRL(BPTT):
         super().reset_state(batch_size, **kwargs)
         self.influence.value = jnp.zeros_like(self.influence.value)
 
-    def etrace_grad(self, *sequences: Any, weights: dict | None = None, **options) -> Any:
-        """See :meth:`BPTT.etrace_grad`; ``weights`` are some of the model's parameters."""
+    def etrace_grad(self, *sequences: Any, weights: dict | None = None, trial: bool = False, **options) -> Any:
+        """See `D_RTRL.etrace_grad`; ``weights`` are some of the model's parameters, ``chunk_size`` is ignored."""
         for path, state in (weights or {}).items():
             if all(state is not known for known in self.param_states.values()):
                 raise ValueError(
                     f"`weights` has {path!r}, which is no parameter of the model that RTRL was compiled for."
                 )
-        return super().etrace_grad(*sequences, weights=weights, **options)
+        if trial:
+            self.influence.value = jnp.zeros_like(self.influence.value)
+        result = super().etrace_grad(*sequences, weights=weights, **options)
+        if trial:
+            self.influence.value = jnp.zeros_like(self.influence.value)
+        return result
 
     def _apply(self, run: Callable, values, sequences, mask):
         values = {**self._states.read([*self._trained, *self._recurrent]), **values}

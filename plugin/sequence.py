@@ -44,6 +44,7 @@ class SequenceDriver:
         mask: Any = None,
         chunk_size: int | None = None,
         weights: dict | None = None,
+        trial: bool = False,
         reduction: str = "mean",
         loss_output: str = "per_step",
         has_aux: bool = False,
@@ -65,6 +66,10 @@ class SequenceDriver:
             steps of a chunk: ``vjp_method='multi-step'``, ``through_depth``); memory grows with ``K``, not with ``T``. Chosen by the size of the trace if left out.
         weights : dict, optional
             ``path -> ParamState`` to differentiate; all parameters of the model if left out.
+        trial : bool
+            Whether the sequence is a whole trial: the trace starts at zero and is zero afterwards, so that its first
+            chunk reads none and its last chunk forms none, which saves most of what the trace costs where chunks are
+            few. States of the model go on from where they are: call :meth:`reset_state` before, as ever.
         reduction : {'mean', 'sum'}
             ``'mean'`` divides by ``max(sum(mask), 1)``.
         loss_output : {'per_step', 'masked', 'scalar'}
@@ -106,7 +111,8 @@ class SequenceDriver:
             ("grad", step_fn, has_aux, tuple(numbers.values())), step, list(numbers.values()), sequences
         )
         values = graph.states.read(engine.used)
-        last, eps, grads, losses, aux = run(values, self._read_traces(), sequences, mask, chunk, reduction, loss_output)
+        eps = None if trial else self._read_traces()
+        last, eps, grads, losses, aux = run(values, eps, sequences, mask, chunk, reduction, loss_output, trial)
         graph.states.write(last)
         self._write_traces(eps)
         grads = {path: grads[i] for path, i in numbers.items()}
@@ -149,7 +155,7 @@ class SequenceDriver:
 
         engine, run = self._engine_for(("evolve", call, return_outputs), step, [], sequences)
         values, mask = graph.states.read(engine.used), check_mask(None, T)
-        last, eps, _, _, outputs = run(values, self._read_traces(), sequences, mask, chunk, "sum", "per_step")
+        last, eps, _, _, outputs = run(values, self._read_traces(), sequences, mask, chunk, "sum", "per_step", False)
         graph.states.write(last)
         self._write_traces(eps)
         return outputs if return_outputs else None
@@ -163,8 +169,11 @@ class SequenceDriver:
             first = jax.tree.map(lambda leaf: leaf[0], sequences)
             engine = Engine(self.graph, self._layouts, step, weights, first, self.vjp_method, self.through_depth)
 
-            def run(values, eps, sequences, mask, chunk, reduction, loss_output):
-                last, eps, grads, losses, aux = run_chunks(engine, values, eps, sequences, mask, chunk)
+            def run(values, eps, sequences, mask, chunk, reduction, loss_output, trial):
+                blank = {name: layout.zeros() for name, layout in self._layouts.items()}
+                eps = blank if trial else eps
+                last, eps, grads, losses, aux = run_chunks(engine, values, eps, sequences, mask, chunk, trial)
+                eps = blank if trial else eps
                 if reduction == "mean":
                     denominator = jnp.maximum(jnp.sum(mask), 1.0)
                     grads = jax.tree.map(lambda g: g / denominator, grads)
@@ -174,7 +183,7 @@ class SequenceDriver:
                     losses = jnp.sum(losses) / (denominator if reduction == "mean" else 1.0)
                 return last, eps, grads, losses, aux
 
-            engines[key] = engine, jax.jit(run, static_argnums=(4, 5, 6))
+            engines[key] = engine, jax.jit(run, static_argnums=(4, 5, 6, 7))
             if len(engines) > _KEPT:
                 engines.pop(next(iter(engines)))
         return engines[key]
@@ -199,7 +208,7 @@ class SequenceDriver:
         return int(min(256, max(64, traced // max(1, item * values))))
 
 
-def run_chunks(engine: Engine, values, eps, sequences, mask, chunk: int):
+def run_chunks(engine: Engine, values, eps, sequences, mask, chunk: int, trial: bool = False):
     """All chunks of a sequence, the last one ragged; returns the written values, traces, gradient sums, losses, aux."""
     T = mask.shape[0]
     full, rest = divmod(T, chunk)
@@ -210,20 +219,26 @@ def run_chunks(engine: Engine, values, eps, sequences, mask, chunk: int):
 
     def body(carry, at):
         state, eps, grads = carry
-        state, eps, more, loss, aux = engine.chunk({**fixed, **state}, eps, *at)
+        part, first, last = at
+        state, eps, more, loss, aux = engine.chunk({**fixed, **state}, eps, *part, first, last)
         return (state, eps, jax.tree.map(jnp.add, grads, more)), (loss, aux)
 
     carry = (state, eps, grads)
-    if full:
-        stacked = jax.tree.map(lambda a: a[: full * chunk].reshape(full, chunk, *a.shape[1:]), (sequences, mask))
-        if full == 1:
-            carry, out = body(carry, jax.tree.map(lambda a: a[0], stacked))
-        else:
-            carry, out = jax.lax.scan(body, carry, stacked)
-            out = jax.tree.map(lambda a: a.reshape(full * chunk, *a.shape[2:]), out)
+    if full == 1:
+        part = jax.tree.map(lambda a: a[:chunk], (sequences, mask))
+        carry, out = body(carry, (part, trial, trial and not rest))
         outputs.append(out)
+    elif full:
+        parts = jax.tree.map(lambda a: a[: full * chunk].reshape(full, chunk, *a.shape[1:]), (sequences, mask))
+        number = np.arange(full)
+        if trial:
+            carry, out = jax.lax.scan(body, carry, (parts, number == 0, (number == full - 1) & (not rest)))
+        else:
+            carry, out = jax.lax.scan(lambda carry, part: body(carry, (part, False, False)), carry, parts)
+        outputs.append(jax.tree.map(lambda a: a.reshape(full * chunk, *a.shape[2:]), out))
     if rest:
-        carry, out = body(carry, jax.tree.map(lambda a: a[full * chunk :], (sequences, mask)))
+        part = jax.tree.map(lambda a: a[full * chunk :], (sequences, mask))
+        carry, out = body(carry, (part, trial and not full, trial))
         outputs.append(out)
     loss, aux = jax.tree.map(lambda *parts: jnp.concatenate(parts), *outputs) if len(outputs) > 1 else outputs[0]
     state, eps, grads = carry

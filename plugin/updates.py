@@ -110,10 +110,10 @@ def make_update(
         value = jnp.mean(weight * u.get_mantissa(loss.function(out, y)))
         return value + cost(), (value, out, _mean_spikes(model))
 
-    def segment(data, chunk):
+    def segment(data, chunk, trial=False):
         xs, ys, weights = data
         grads, (losses, outputs, spikes) = learner.etrace_grad(
-            xs, ys, weights, step_fn=step, weights=params, chunk_size=chunk, has_aux=True
+            xs, ys, weights, step_fn=step, weights=params, chunk_size=chunk, trial=trial, has_aux=True
         )
         grads, norm = _clipped(grads, options.clip_norm)
         optimizer.update(grads)
@@ -135,7 +135,7 @@ def make_update(
         data, parts = (xs, ys, weights), []
         if full == 1:
             head = jax.tree.map(lambda a: a[:period], data)
-            parts.append(jax.tree.map(lambda a: a[None], segment(head, chunk)))
+            parts.append(jax.tree.map(lambda a: a[None], segment(head, chunk, options.reset and not rest)))
         elif full:
             head = jax.tree.map(lambda a: a[: full * period].reshape(full, period, *a.shape[1:]), data)
             parts.append(brainstate.transform.for_loop(lambda *at: segment(at, chunk), *head))

@@ -4,6 +4,7 @@
   ``with brainstate.environ.context(precision=32):`` and builds its arrays inside.
 * a step of 1 ms: the fixture `dt` puts it into the environment around each test and returns it. Another step:
   ``with brainstate.environ.context(dt=0.1 * u.ms):``. A test without one defines its own fixture `dt`.
+* programs compiled in a hurry in the default run, which is mostly compilation; the slow one has all optimizations.
 * figures go nowhere: matplotlib draws with Agg.
 
 Tests import the modules that stand beside them by name (``import oracle``).
@@ -17,6 +18,11 @@ import pytest
 
 matplotlib.use("Agg")
 brainstate.environ.set(precision=64)
+
+
+def pytest_configure(config):
+    """Compile faster where nothing runs long."""
+    jax.config.update("jax_disable_most_optimizations", config.option.markexpr == "not slow")
 
 
 @pytest.fixture(autouse=True)

@@ -79,6 +79,29 @@ def test_without_carry_the_chunk_is_exact_and_its_past_is_cut():
     assert run.learner.report().trace_bytes == 0
 
 
+OPTIONS = {
+    "dense": {},
+    "window": {"carry": "window"},
+    "rank one": {"carry": "rank1"},
+    "none": {"carry": "none"},
+    "multi-step": {"vjp_method": "multi-step"},
+    "through depth": {"through_depth": True},
+}
+
+
+@pytest.mark.parametrize("name", networks.thorough(OPTIONS, "dense", "rank one"))
+def test_a_whole_trial_reads_no_trace_and_leaves_none(name):
+    run = run_with("layered two leaky", **OPTIONS[name])
+    for chunk in (7, T // 2, T):
+        expected = run.grad(chunk)
+        for trace in run.learner.traces.values():
+            trace.value = jax.tree.map(jnp.ones_like, trace.value)
+        brainstate.nn.reset_all_states(run.net, batch_size=networks.B)
+        grads = run.learner.etrace_grad(run.xs, run.ys, step_fn=run.step, chunk_size=chunk, trial=True, reduction="sum")
+        close(run.named(grads), expected)
+        assert all(not np.any(leaf) for trace in run.learner.traces.values() for leaf in jax.tree.leaves(trace.value))
+
+
 def rank_one(case, decay):
     """ES-D-RTRL step by step for one population and one projection, from the oracle's transition."""
     pop, params = case.net.populations[0], case.params
