@@ -6,7 +6,7 @@ All three are made from the files of the finished runs, and the last two from th
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from .experiment import METHODS
 
 __all__ = ["draw", "markdown", "summary"]
 
-_MEASURED = {
+_MEASURED: dict[str, str | tuple[str, ...]] = {
     "test_accuracy": "test_accuracy",
     "test_loss": "test_loss",
     "rate_hz": "rate_hz",
@@ -58,19 +58,20 @@ def summary(
     found["failed"] = {f"{m}, seed {s}": run["failed"] for (m, s), run in runs.items() if "failed" in run}
     found["methods"] = {}
     for method in methods:
-        of = [runs.get((method, seed), {}) for seed in range(seeds)]
-        trained = [run for run in of if "history" in run]
-
-        def each(value: Callable[[dict], Any], of=of) -> dict[str, Any]:
-            return _statistics([value(run) if "history" in run else None for run in of])
-
+        of = [run if "history" in run else None for run in (runs.get((method, seed), {}) for seed in range(seeds))]
+        trained = [run for run in of if run is not None]
+        measured = {
+            name: _statistics([None if run is None else _value(run, source) for run in of])
+            for name, source in _MEASURED.items()
+        }
+        reached = [None if run is None else _reached(run["history"], about["threshold"]) for run in of]
         found["methods"][method] = {
             "title": METHODS[method].title,
-            **{name: each(lambda run, source=source: _value(run, source)) for name, source in _MEASURED.items()},
-            "updates_to_threshold": each(lambda run: _reached(run["history"], about["threshold"])),
+            **measured,
+            "updates_to_threshold": _statistics(reached),
             "validated_at": [row["updates"] for row in trained[0]["history"]] if trained else [],
             "validation_accuracy": [
-                [row["validation_accuracy"] for row in run["history"]] if "history" in run else None for run in of
+                None if run is None else [row["validation_accuracy"] for row in run["history"]] for run in of
             ],
         }
     found["test_answers"] = next((run["test_answers"] for run in runs.values() if "history" in run), None)
@@ -86,12 +87,12 @@ def _reached(history: list[dict[str, Any]], threshold: float) -> int | None:
     return next((row["updates"] for row in history if row["validation_accuracy"] >= threshold), None)
 
 
-def _statistics(each: list[float | None]) -> dict[str, Any]:
+def _statistics(each: Sequence[float | None]) -> dict[str, Any]:
     known = [value for value in each if value is not None]
     return {
         "mean": statistics.fmean(known) if known else None,
         "std": statistics.stdev(known) if len(known) > 1 else None,
-        "each": each,
+        "each": list(each),
     }
 
 
