@@ -206,10 +206,9 @@ def draw(found: Mapping[str, Any]) -> Figure:
             continue
         band(left, method["validated_at"], 100.0 * curves, number, method["title"])
         right.plot([100.0 * value for value in done], [number] * len(done), "o", color=colour, alpha=0.5, markersize=4)
-        spread = 100.0 * (accuracy["std"] or 0.0)
-        right.errorbar(
-            100.0 * accuracy["mean"], number + 0.3, xerr=spread, fmt="|", color="black", markersize=6, capsize=2
-        )
+        if accuracy["std"] is not None:
+            mean, spread = 100.0 * accuracy["mean"], 100.0 * accuracy["std"]
+            right.errorbar(mean, number + 0.3, xerr=spread, fmt="|", color="black", markersize=6, capsize=2)
     left.axhline(100.0 * found["threshold"], color="0.7", linewidth=0.8, linestyle="--", zorder=0)
     left.set_xlabel("updates")
     left.set_ylabel("validation accuracy (%)")
@@ -218,6 +217,8 @@ def draw(found: Mapping[str, Any]) -> Figure:
     right.set_yticks(range(len(titles)), titles)
     right.set_ylim(len(titles) - 0.4, -0.6)
     right.set_xlabel("test accuracy (%)")
-    right.set_title(f"{found['seeds']} seeds, mean ± standard deviation", loc="right", fontsize=8)
+    right.set_xlim(right=min(right.get_xlim()[1], 100.5))
+    title = "one seed" if found["seeds"] == 1 else f"{found['seeds']} seeds, mean ± standard deviation"
+    right.set_title(title, loc="right", fontsize=8)
     figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return figure
