@@ -239,7 +239,7 @@ class Engine:
             Values of the states, and the trace.
         slices, mask : pytree
             Arguments of the steps, and the weights of their losses.
-        first, last : bool or array of bool
+        first, last : bool
             Whether the trace before this chunk is zero, and whether nobody reads the one after it.
 
         Returns
@@ -362,11 +362,11 @@ class Engine:
                 if trained and self.within == "single-step":
                     collect(trace.gradient(values, filtered, cotangent))
             else:
-                new = _unless(last, trace.advance, old, M0, F[source.drive], entered)
+                new = old if last else trace.advance(old, M0, F[source.drive], entered)
                 if trained and self.within == "single-step":
                     collect(trace.gradient(values, entered, ct[source.drive]))
-            if trained and (self.within == "multi-step" or not isinstance(trace, RankOne)):
-                collect(_unless(first, trace.carried, values, old, back))
+            if trained and not first and (self.within == "multi-step" or not isinstance(trace, RankOne)):
+                collect(trace.carried(values, old, back))
             new_eps[source.name] = new
         return ct
 
@@ -430,14 +430,6 @@ class Engine:
         start = (back, identity, ct, F)
         (back, M0, ct, F), _ = jax.lax.scan(backward, start, (jnp.arange(K), L, D1, f1), reverse=True)
         return ct, F, back, M0
-
-
-def _unless(skip, fn: Callable, *args):
-    """``fn(*args)``, or zeros without the work."""
-    if skip is False:
-        return fn(*args)
-    blank = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(fn, *args))
-    return blank if skip is True else jax.lax.cond(skip, lambda: blank, lambda: fn(*args))
 
 
 def _put(over_time, value, t):

@@ -209,36 +209,36 @@ class SequenceDriver:
 
 
 def run_chunks(engine: Engine, values, eps, sequences, mask, chunk: int, trial: bool = False):
-    """All chunks of a sequence, the last one ragged; returns the written values, traces, gradient sums, losses, aux."""
+    """All chunks of a sequence, the last one ragged; returns the written values, traces, gradient sums, losses, aux.
+
+    The first and last chunk of a trial are programs of their own, which leave out work; a condition in the scan would
+    cost as much as it saves. At most two programs are made: a first chunk that others follow in a scan is part of it.
+    """
     T = mask.shape[0]
-    full, rest = divmod(T, chunk)
     fixed = {i: v for i, v in values.items() if i not in engine.written}
     state = {i: values[i] for i in engine.written}
     grads = {i: jax.tree.map(jnp.zeros_like, values[i]) for i in engine.weights}
     outputs = []
 
-    def body(carry, at):
+    def body(carry, part, first=False, last=False):
         state, eps, grads = carry
-        part, first, last = at
         state, eps, more, loss, aux = engine.chunk({**fixed, **state}, eps, *part, first, last)
         return (state, eps, jax.tree.map(jnp.add, grads, more)), (loss, aux)
 
     carry = (state, eps, grads)
-    if full == 1:
-        part = jax.tree.map(lambda a: a[:chunk], (sequences, mask))
-        carry, out = body(carry, (part, trial, trial and not rest))
+    alone = (
+        T if T <= chunk else (T - 1) % chunk + 1 if trial or T % chunk else 0
+    )  # steps of a last chunk outside the scan
+    n = (T - alone) // chunk
+    if n == 1:
+        carry, out = body(carry, jax.tree.map(lambda a: a[:chunk], (sequences, mask)), trial)
         outputs.append(out)
-    elif full:
-        parts = jax.tree.map(lambda a: a[: full * chunk].reshape(full, chunk, *a.shape[1:]), (sequences, mask))
-        number = np.arange(full)
-        if trial:
-            carry, out = jax.lax.scan(body, carry, (parts, number == 0, (number == full - 1) & (not rest)))
-        else:
-            carry, out = jax.lax.scan(lambda carry, part: body(carry, (part, False, False)), carry, parts)
-        outputs.append(jax.tree.map(lambda a: a.reshape(full * chunk, *a.shape[2:]), out))
-    if rest:
-        part = jax.tree.map(lambda a: a[full * chunk :], (sequences, mask))
-        carry, out = body(carry, (part, trial and not full, trial))
+    elif n:
+        parts = jax.tree.map(lambda a: a[: n * chunk].reshape(n, chunk, *a.shape[1:]), (sequences, mask))
+        carry, out = jax.lax.scan(body, carry, parts)
+        outputs.append(jax.tree.map(lambda a: a.reshape(n * chunk, *a.shape[2:]), out))
+    if alone:
+        carry, out = body(carry, jax.tree.map(lambda a: a[n * chunk :], (sequences, mask)), trial and not n, trial)
         outputs.append(out)
     loss, aux = jax.tree.map(lambda *parts: jnp.concatenate(parts), *outputs) if len(outputs) > 1 else outputs[0]
     state, eps, grads = carry

@@ -10,6 +10,8 @@
 Tests import the modules that stand beside them by name (``import oracle``).
 """
 
+import os
+
 import brainstate
 import brainunit as u
 import jax
@@ -21,8 +23,10 @@ brainstate.environ.set(precision=64)
 
 
 def pytest_configure(config):
-    """Compile faster where nothing runs long."""
-    jax.config.update("jax_disable_most_optimizations", config.option.markexpr == "not slow")
+    """Compile faster where nothing runs long, in commands that tests start too."""
+    if config.option.markexpr == "not slow":
+        jax.config.update("jax_disable_most_optimizations", True)
+        os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 
 @pytest.fixture(autouse=True)

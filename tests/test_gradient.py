@@ -152,7 +152,10 @@ def test_mask_and_reduction(reduction):
     close(run.grad(7, mask=mask, reduction=reduction), expected)
 
 
-@pytest.mark.parametrize("name", ["recurrent alif", "layered three", "recurrent shared synapse"])
+@pytest.mark.parametrize(
+    "name",
+    networks.thorough(["recurrent alif", "layered three", "recurrent shared synapse"], "recurrent shared synapse"),
+)
 def test_single_steps_under_grad(name):
     """The online gradient of one step, summed, is that of the sequence; the traces are the same."""
     run = Run(name)
@@ -173,7 +176,7 @@ def test_single_steps_under_grad(name):
 
 
 @pytest.mark.parametrize("every", networks.thorough([1, 5, 12], 5))
-@pytest.mark.parametrize("name", ["recurrent alif", "layered two lif"])
+@pytest.mark.parametrize("name", networks.thorough(["recurrent alif", "layered two lif"], "recurrent alif"))
 def test_weights_may_change_while_the_trace_goes_on(name, every):
     run = Run(name)
     rate = 0.05

@@ -287,10 +287,15 @@ def close(grads, expected, tolerance=1e-9):
         np.testing.assert_allclose(got, exact, rtol=tolerance, atol=tolerance * np.abs(exact).max())
 
 
+RECURRENT = ("CSR", "OneToOne", "SignedWLinear", "FixedNumConn")  # of the default run, which has these no second time
 WITHOUT_BATCH = ("Linear", "CSR", "OneToOne of two dimensions", "FixedNumConn, one weight", "user's own")
 
 
-@pytest.mark.parametrize(("name", "batch"), [(n, True) for n in LAYERS] + [(n, False) for n in WITHOUT_BATCH])
+@pytest.mark.parametrize(
+    ("name", "batch"),
+    [pytest.param(n, True, marks=pytest.mark.slow if n in RECURRENT else []) for n in LAYERS]
+    + [pytest.param(n, False, marks=pytest.mark.slow if n != "CSR" else []) for n in WITHOUT_BATCH],
+)
 def test_exact_on_a_feed_forward_network(name, batch):
     expected, _ = gradient(etrax.BPTT, name, batch)
     assert all(float(np.abs(g).max()) > 1e-6 for g in jax.tree.leaves(expected))
@@ -307,7 +312,7 @@ def recurrent(name, chunk):
 
 
 @pytest.mark.parametrize("chunk", [7, *(pytest.param(c, marks=pytest.mark.slow) for c in (1, 3, T))])
-@pytest.mark.parametrize("name", thorough(SQUARE, "CSR", "OneToOne", "SignedWLinear", "FixedNumConn"))
+@pytest.mark.parametrize("name", thorough(SQUARE, *RECURRENT))
 def test_exact_on_a_recurrent_network(name, chunk):
     """The gradient is that of BPTT with stopped gradients at the inputs of projections, in any chunk."""
     expected, _ = recurrent(name, None)
@@ -318,7 +323,7 @@ def test_exact_on_a_recurrent_network(name, chunk):
     assert SQUARE[name][0] in line
 
 
-@pytest.mark.parametrize("name", ["Conv1d", "not affine"])
+@pytest.mark.parametrize("name", thorough(["Conv1d", "not affine"], "not affine"))
 def test_a_window_is_exact_in_the_chunk_and_within_tolerance_across(name):
     in_size, out_size, make = LAYERS[name]
     xs, ys = data(in_size, True, n_steps=60)

@@ -83,7 +83,7 @@ def test_symmetric_feedback_of_one_population_is_d_rtrl(name):
     close(run.grad(7), Relative(name, etrax.D_RTRL).grad(7), rtol=1e-12)
 
 
-@pytest.mark.parametrize("feedback", ["symmetric", "random", "adaptive"])
+@pytest.mark.parametrize("feedback", networks.thorough(["symmetric", "random", "adaptive"], "random"))
 @pytest.mark.parametrize("name", networks.thorough(EPROP, "layered two lif"))
 def test_eprop_equals_its_sum_for_every_chunk_length(name, feedback):
     run = Relative(name, "eprop", feedback=feedback, feedback_seed=3)

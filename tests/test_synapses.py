@@ -119,6 +119,7 @@ class Receptors(brainstate.nn.Module):
         return self.readout(self.neu())
 
 
+@pytest.mark.slow
 def test_all_kinds_of_receptors_together():
     xs, ys = data()
     mine = online(Receptors(ALIF(N, tau=10.0 * u.ms)), xs, ys)

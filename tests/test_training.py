@@ -9,6 +9,7 @@ from pathlib import Path
 import brainstate
 import brainunit as u
 import jax
+import networks
 import numpy as np
 import pytest
 
@@ -29,7 +30,7 @@ def digits():
         return tasks.get("digits")
 
 
-@pytest.mark.parametrize("method", experiment.METHODS)
+@pytest.mark.parametrize("method", networks.thorough(experiment.METHODS, "d_rtrl", "readout", "eprop_adaptive"))
 def test_every_method_trains_what_it_says(digits, method):
     before = network.build(digits, SMALL, seed=3)
     run = experiment.fit(digits, SMALL, method=method, seed=3)
@@ -142,6 +143,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, capsys):
     assert "cannot be written" in error
 
 
+@pytest.mark.slow
 def test_a_stopped_command_is_resumed(tmp_path, capsys, monkeypatch):
     small = [
         "--epochs",
