@@ -1,10 +1,10 @@
-"""The command ``etrax``: a thin layer over `etrax.experiment` and `etrax.plots`."""
+"""The command ``etrax``: a thin layer over `etrax.experiment`, `etrax.comparison` and `etrax.plots`."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
+import shlex
 import shutil
 import sys
 import time
@@ -18,12 +18,14 @@ import brainstate
 import brainunit as u
 
 from . import plots, suites, tasks
-from .constraints import Clamp
+from .arguments import add_network, add_training, settings_of
+from .comparison import COMPARED, THRESHOLDS, Comparison
 from .data import RecordError
-from .experiment import METHODS, OPTIMIZERS, SCHEDULES, WEIGHTS, Run, check_method, dale, fit, options_of
+from .experiment import METHODS, Run, check_method, fit
 from .files import atomic, writable_folder
 from .logs import bar_of, write_metrics
 from .network import record_trace, record_trial, save_weights
+from .options import check_seed
 from .training import Evaluation, evaluate, unfinished
 
 __all__ = ["main"]
@@ -31,23 +33,6 @@ __all__ = ["main"]
 _CONTROLS = ("no_trace", "readout")
 _ARGUMENTS = "arguments.json"
 _FREE = ("out", "resume", "restart", "command")  # not kept for resuming
-_RECIPE = {
-    "epochs": "epochs",
-    "batch_size": "batch_size",
-    "neurons": "n_rec",
-    "learning_rate": "learning_rate",
-    "rate_cost": "rate_cost",
-}
-_TRAINING = (
-    "chunk_size",
-    "clip_norm",
-    "validate_every",
-    "patience",
-    "max_batches",
-    "log_every",
-    "checkpoint_every",
-    "keep",
-)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -82,65 +67,54 @@ def _parser() -> argparse.ArgumentParser:
     files.add_argument("--keep", type=int, metavar="N", help="newest checkpoints to keep, beside the best (default: 3)")
     files.add_argument("--log-every", type=int, metavar="N", help="batches between rows of log.csv (default: 10)")
     files.add_argument("--tensorboard", action="store_true", help="write the log for TensorBoard too")
-    net = command.add_argument_group("network and task")
-    net.add_argument("--neurons", type=int, metavar="N", help="recurrent neurons")
-    net.add_argument("--delay", type=float, metavar="MS", help="task dms: delay before the second stimulus, in ms")
-    net.add_argument(
-        "--clamp", type=float, nargs=2, metavar=("LOW", "HIGH"), help="bounds of the weights onto the neurons, in mS"
-    )
-    net.add_argument(
-        "--dale",
-        type=float,
-        metavar="SHARE",
-        help="keep the sign of what leaves a neuron; this share of the neurons inhibits, the others and the inputs excite",
-    )
+    add_network(command)
     how = command.add_argument_group("training")
     how.add_argument(
         "--method", metavar="NAME", help=f"where gradients come from: {', '.join(METHODS)} (default: d_rtrl)"
     )
     how.add_argument("--no-controls", action="store_true", help="leave the two controls out")
     how.add_argument("--seed", type=int, metavar="N", help="of weights, order of trials and spikes (default: 0)")
-    how.add_argument("--epochs", type=int, metavar="N", help="passes over the training trials")
+    add_training(how)
     how.add_argument("--max-batches", type=int, metavar="N", help="stop after so many batches")
-    how.add_argument("--batch-size", type=int, metavar="B", help="trials in a batch")
-    how.add_argument(
-        "--update",
-        metavar="WHEN",
-        help="when weights change: trial, chunk, step, or a number of steps between updates (default: trial)",
-    )
-    how.add_argument(
-        "--chunk-size",
-        type=int,
-        metavar="K",
-        help="time steps evaluated in parallel; changes speed and memory, not the gradient (default: chosen by size)",
-    )
-    how.add_argument("--optimizer", metavar="NAME", help=f"one of: {', '.join(OPTIMIZERS)} (default: adam)")
-    how.add_argument("--learning-rate", type=float, metavar="X", help="at the start")
-    how.add_argument(
-        "--schedule",
-        metavar="NAME",
-        help=f"how the learning rate goes on, to a twentieth at the end unless constant: {', '.join(SCHEDULES)} (default: cosine)",
-    )
-    how.add_argument(
-        "--clip-norm", type=float, metavar="X", help="largest norm of the gradient of all weights (per mS)"
-    )
-    how.add_argument("--rate-limit", type=float, metavar="HZ", help="firing rate up to which there is no cost, in Hz")
-    how.add_argument("--rate-cost", type=float, metavar="X", help="weight of the cost of higher rates; 0 leaves it out")
-    how.add_argument(
-        "--window",
-        type=float,
-        nargs=2,
-        metavar=("START", "STOP"),
-        help="time in a trial that the loss counts in, in ms",
-    )
     how.add_argument(
         "--validate-every", type=int, metavar="N", help="batches between validations (default: each epoch)"
     )
     how.add_argument(
         "--patience", type=int, metavar="N", help="stop after N validations without a lower loss; keep the best weights"
     )
+    _add_experiment(commands)
     suites.add_command(commands)
     return parser
+
+
+def _add_experiment(commands) -> None:
+    command = commands.add_parser(
+        "experiment",
+        help="compare methods on a task over several seeds",
+        description="Train the same network with several methods and seeds, and write a table (results.md, results.json) and a "
+        "figure (results.png, results.pdf) to a folder. Every run that is finished is kept: the same command again goes on.",
+        epilog="Sizes and training not given here are those that suit the task.",
+    )
+    command.add_argument(
+        "task", metavar="NAME", help=f"{', '.join(THRESHOLDS)}, or another task that is a classification"
+    )
+    files = command.add_argument_group("files")
+    files.add_argument("--out", metavar="DIR", help="folder to write to (default: etrax-experiment-NAME)")
+    files.add_argument(
+        "--checkpoint-every", type=int, metavar="N", help="batches between checkpoints of a run (default: each epoch)"
+    )
+    what = command.add_argument_group("what is compared")
+    what.add_argument(
+        "--methods", metavar="A,B", default=",".join(COMPARED), help=f"of {', '.join(METHODS)} (default: %(default)s)"
+    )
+    what.add_argument("--seeds", type=int, default=5, metavar="N", help="seeds of each method (default: 5)")
+    what.add_argument(
+        "--threshold", type=float, metavar="X", help="validation accuracy that updates are counted to, from 0 to 1"
+    )
+    add_network(command)
+    how = command.add_argument_group("training")
+    how.add_argument("--updates", type=int, metavar="N", help="batches that each run trains on, instead of --epochs")
+    add_training(how)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -153,16 +127,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     with brainstate.environ.context(dt=1.0 * u.ms):
         if args.command == "figures":
             return suites.run(args, parser)
+        prepare, work = (_compared, _compare) if args.command == "experiment" else (_prepare, _train)
         try:
-            plan = _prepare(args)
+            plan = prepare(args)
         except (ValueError, ModuleNotFoundError) as error:
             parser.exit(2, f"etrax {args.command}: error: {error}\n")
         try:
-            _train(args, *plan)
+            work(args, *plan)
         except RecordError as error:  # found when the record is read
             parser.exit(2, f"etrax {args.command}: error: {error}\n")
         except KeyboardInterrupt:
-            again = f"etrax train {args.task} --resume {plan[-1]}"
+            again = f"etrax train {args.task} --resume {plan[-1]}" if work is _train else "the same command"
             print(f"\nstopped; what was finished is in {plan[-1]}; to go on: {again}", file=sys.stderr)
             return 130
         except (FloatingPointError, ValueError, ModuleNotFoundError) as error:
@@ -170,48 +145,59 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+# -- experiment ----------------------------------------------------------------------------
+
+
+def _compared(args: argparse.Namespace) -> tuple[Comparison, Path]:
+    """Everything that bad input can break, before any long work."""
+    if args.updates is not None and args.epochs is not None:
+        raise ValueError("`--updates` takes the place of `--epochs`: give one of them.")
+    task, recipe, changes = settings_of(args)
+    plan = Comparison(
+        task,
+        args.out or f"etrax-experiment-{task.name}",
+        recipe,
+        methods=args.methods.split(","),
+        seeds=args.seeds,
+        updates=args.updates,
+        threshold=args.threshold,
+        command=_command(args),
+        **changes,
+    )
+    return plan, plan.folder
+
+
+def _compare(args: argparse.Namespace, plan: Comparison, folder: Path) -> None:
+    plan.run(progress=True)
+    print((folder / "results.md").read_text())
+    print(f"written to {folder}: results.md, results.json, results.png, results.pdf, runs")
+
+
+def _command(args: argparse.Namespace) -> str:
+    """The command without the folder, which has no part in the results."""
+    words = ["etrax", args.command, args.task]
+    for name, value in vars(args).items():
+        if name not in ("command", "task", "out") and value is not None:
+            words += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, list) else [value])]
+    return shlex.join(words)
+
+
+# -- train ---------------------------------------------------------------------------------
+
+
 def _prepare(args: argparse.Namespace) -> tuple[tasks.Task, tasks.Recipe, dict[str, Any], Path]:
     """Everything that bad input can break, before any long work."""
     if args.resume is not None:
         _recall(args, Path(args.resume))
     check_method(_method(args))
-    for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
-        if getattr(args, name) is not None and getattr(args, name) not in known:
-            raise ValueError(f"`{name}` must be one of {', '.join(known)}; got {getattr(args, name)!r}.")
-    given = {field: getattr(args, name) for name, field in _RECIPE.items() if getattr(args, name) is not None}
-    if args.rate_limit is not None:
-        given["rate_limit"] = args.rate_limit * u.Hz
-    recipe = dataclasses.replace(tasks.Recipe(), **given)  # checks the numbers
-    changes = _changes(args)
-    options_of(recipe, **changes)
-    task = tasks.get(args.task, **({} if args.delay is None else {"delay": args.delay * u.ms}))
-    recipe = dataclasses.replace(task.recipe, **given)
-    task.updates(recipe.batch_size)
-    if args.dale is not None:
-        changes["constraints"] = {
-            f"{WEIGHTS}.weight": dale(task.n_in, recipe.n_rec, args.dale),
-            **changes["constraints"],
-        }
-    options_of(recipe, **changes).window(task.n_steps, brainstate.environ.get_dt())
+    args.seed = 0 if args.seed is None else args.seed
+    check_seed(args.seed)
+    task, recipe, changes = settings_of(args)
+    changes |= {"seed": args.seed, "tensorboard": args.tensorboard}
     folder = writable_folder(args.resume or args.out or f"etrax-{task.name}")
     if args.resume is None:
         _begin(args, folder)
     return task, recipe, changes, folder
-
-
-def _changes(args: argparse.Namespace) -> dict[str, Any]:
-    """The options of training that were given and are no part of a recipe."""
-    changes = {name: getattr(args, name) for name in _TRAINING if getattr(args, name) is not None}
-    changes["seed"] = 0 if args.seed is None else args.seed
-    changes["tensorboard"] = args.tensorboard
-    changes["constraints"] = {}
-    if args.update is not None:
-        changes["update"] = int(args.update) if args.update.lstrip("-").isdigit() else args.update
-    if args.window is not None:
-        changes["loss_window"] = tuple(t * u.ms for t in args.window)
-    if args.clamp is not None:
-        changes["constraints"][WEIGHTS] = Clamp(*(w * u.mS for w in args.clamp))
-    return changes
 
 
 def _method(args: argparse.Namespace) -> str:
@@ -229,7 +215,7 @@ def _begin(args: argparse.Namespace, folder: Path) -> None:
                 f"{str(folder)!r} holds a training that is not finished: go on with `--resume {folder}`, begin anew with "
                 "`--restart`, or name another folder with `--out`."
             )
-    args.method, args.seed = _method(args), 0 if args.seed is None else args.seed
+    args.method = _method(args)
     kept = {name: value for name, value in vars(args).items() if name not in _FREE}
     with atomic(folder / _ARGUMENTS) as draft:
         draft.write_text(json.dumps(kept, indent=2) + "\n")
@@ -271,8 +257,6 @@ def _train(
                 task,
                 recipe,
                 method=name,
-                optimizer=args.optimizer or "adam",
-                schedule=args.schedule or "cosine",
                 folder=folder / "runs" / name,
                 resume=args.resume is not None,
                 progress=bar,

@@ -17,6 +17,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from .drawing import COLOURS, STYLE, band, panels
 from .experiment import METHODS
 from .files import atomic
 from .gradient_report import GradientReport
@@ -39,31 +40,6 @@ __all__ = [
     "save",
 ]
 
-_STYLE: Any = {
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "lines.linewidth": 1.2,
-}
-_WIDTH = 6.5  # inches: the text width of a page
-_COLOURS = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#56B4E9",
-)  # Okabe and Ito: told apart by all readers
-
-
-def _panels(height: float, *args, **kwargs) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
-    return figure, figure.subplots(*args, **kwargs)
-
 
 def save(figure: Figure, path: str | os.PathLike) -> Path:
     """Write a figure as PNG at 200 dots per inch; the file is there in full or not at all."""
@@ -72,7 +48,7 @@ def save(figure: Figure, path: str | os.PathLike) -> Path:
     return Path(path)
 
 
-@rc_context(_STYLE)
+@rc_context(STYLE)
 def plot_rasters(trial: Trial, classes: Sequence[str]) -> Figure:
     """Input spikes, population spikes and readout of one trial.
 
@@ -83,7 +59,7 @@ def plot_rasters(trial: Trial, classes: Sequence[str]) -> Figure:
     classes : sequence of str
         Names of the outputs, ``n_out`` of them.
     """
-    figure, (top, middle, bottom) = _panels(6.0, 3, 1, sharex=True, height_ratios=[2, 3, 2])
+    figure, (top, middle, bottom) = panels(6.0, 3, 1, sharex=True, height_ratios=[2, 3, 2])
     time = _time(trial)
     for axis, spikes, title, label, inches in (
         (top, trial.inputs, "input", "channel", 1.3),
@@ -99,13 +75,13 @@ def plot_rasters(trial: Trial, classes: Sequence[str]) -> Figure:
         axis.set_title(f"{title}, {_rate(spikes, trial.dt):.1f} spikes per {label} and second")
     for k, name in enumerate(classes):
         right = k == trial.label
-        many = len(classes) > len(_COLOURS)
-        colour = _COLOURS[k % len(_COLOURS)] if not many else _COLOURS[1] if right else "0.75"
+        many = len(classes) > len(COLOURS)
+        colour = COLOURS[k % len(COLOURS)] if not many else COLOURS[1] if right else "0.75"
         text = f"{name} (right answer)" if right else None if many else name
         bottom.plot(time, trial.output[:, k], color=colour, label=text, zorder=2 + right)
         if trial.target is not None:
             bottom.plot(time, trial.target[:, k], "--", color=colour, linewidth=0.8)
-    if len(classes) > len(_COLOURS):
+    if len(classes) > len(COLOURS):
         bottom.plot([], [], color="0.75", label="other classes")
     _shade_decision(trial, (top, middle, bottom))
     bottom.set_title("readout")
@@ -116,7 +92,7 @@ def plot_rasters(trial: Trial, classes: Sequence[str]) -> Figure:
     return figure
 
 
-@rc_context(_STYLE)
+@rc_context(STYLE)
 def plot_states(trial: Trial, neurons: Iterable[int] | None = None) -> Figure:
     """Membrane potential with its moving threshold, and adaptation, of some neurons in one trial.
 
@@ -128,10 +104,10 @@ def plot_states(trial: Trial, neurons: Iterable[int] | None = None) -> Figure:
         Which neurons; three, from the busiest to the median one, if left out.
     """
     neurons = [trial.ranked(share) for share in (0.0, 0.25, 0.5)] if neurons is None else list(neurons)
-    figure, axes = _panels(1.4 * len(neurons) + 1.6, len(neurons) + 1, 1, sharex=True)
+    figure, axes = panels(1.4 * len(neurons) + 1.6, len(neurons) + 1, 1, sharex=True)
     time, adaptation = _time(trial), axes[-1]
     V, threshold = (np.asarray(q.to_decimal(u.mV)) for q in (trial.V, trial.threshold))
-    for axis, k, colour in zip(axes, neurons, _COLOURS, strict=False):
+    for axis, k, colour in zip(axes, neurons, COLOURS, strict=False):
         axis.plot(time, V[:, k], color=colour, label="membrane potential V")
         axis.plot(time, threshold[:, k], color="black", linestyle="--", linewidth=0.9, label="threshold")
         at = trial.spikes[:, k] > 0
@@ -148,7 +124,7 @@ def plot_states(trial: Trial, neurons: Iterable[int] | None = None) -> Figure:
     return figure
 
 
-@rc_context(_STYLE)
+@rc_context(STYLE)
 def plot_trace(recording: TraceRecording) -> Figure:
     """Eligibility traces of the synapses onto one neuron: all of them for V, one of them for V and a.
 
@@ -157,7 +133,7 @@ def plot_trace(recording: TraceRecording) -> Figure:
     recording : TraceRecording
         From `etrax.network.record_trace`.
     """
-    figure, (top, spikes, middle, bottom) = _panels(6.6, 4, 1, sharex=True, height_ratios=[5, 1, 2.5, 2.5])
+    figure, (top, spikes, middle, bottom) = panels(6.6, 4, 1, sharex=True, height_ratios=[5, 1, 2.5, 2.5])
     time = _time(recording)
     units = {"V": u.mV / u.mS, "a": u.mS**-1}
     values = {name: np.asarray(recording.traces[name].to_decimal(unit)) for name, unit in units.items()}
@@ -186,8 +162,8 @@ def plot_trace(recording: TraceRecording) -> Figure:
     source = f"input {synapse}" if synapse < n_in else f"neuron {synapse - n_in}"
     spikes.set_title(f"spikes at the synapse from {source}")
     for axis, name, colour, text, unit in (
-        (middle, "V", _COLOURS[0], "membrane potential", "mV per mS"),
-        (bottom, "a", _COLOURS[1], "adaptation", "spikes per mS"),
+        (middle, "V", COLOURS[0], "membrane potential", "mV per mS"),
+        (bottom, "a", COLOURS[1], "adaptation", "spikes per mS"),
     ):
         axis.axhline(0.0, color="0.8", linewidth=0.8)
         axis.plot(time, values[name][:, synapse], color=colour)
@@ -197,7 +173,7 @@ def plot_trace(recording: TraceRecording) -> Figure:
     return figure
 
 
-@rc_context(_STYLE)
+@rc_context(STYLE)
 def plot_learning(history: list[dict[str, Any]]) -> Figure:
     """Loss, accuracy (of a classification) and firing rate over epochs, training and validation, one colour per method.
 
@@ -213,9 +189,9 @@ def plot_learning(history: list[dict[str, Any]]) -> Figure:
         *([("accuracy", "accuracy (%)", 100.0)] if classifies else []),
         ("rate_hz", "firing rate (Hz)", 1.0),
     )
-    figure, axes = _panels(3.0, 1, len(columns))
+    figure, axes = panels(3.0, 1, len(columns))
     for axis, (column, label, factor) in zip(axes, columns, strict=True):
-        for method, colour in zip(methods, _COLOURS, strict=False):
+        for method, colour in zip(methods, COLOURS, strict=False):
             rows = [row for row in history if row["method"] == method]
             epochs = [row["epoch"] for row in rows]
             for part, style in (("train", ":"), ("validation", "-")):
@@ -224,7 +200,7 @@ def plot_learning(history: list[dict[str, Any]]) -> Figure:
         axis.set_ylabel(label)
         axis.set_xlabel("epoch")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    for method, colour in zip(methods, _COLOURS, strict=False):
+    for method, colour in zip(methods, COLOURS, strict=False):
         axes[0].plot([], [], color=colour, label=METHODS[method].title)
     for part, style in (("training", ":"), ("validation", "-")):
         axes[0].plot([], [], style, color="0.3", label=part)
@@ -232,7 +208,7 @@ def plot_learning(history: list[dict[str, Any]]) -> Figure:
     return figure
 
 
-@rc_context(_STYLE)
+@rc_context(STYLE)
 def plot_confusion(evaluation: Evaluation, classes: Sequence[str]) -> Figure:
     """Given against right answers, in trials, or in steps where each is an answer.
 
@@ -266,7 +242,7 @@ def plot_confusion(evaluation: Evaluation, classes: Sequence[str]) -> Figure:
 # -- any network ---------------------------------------------------------------------------
 
 
-@rc_context(_STYLE)
+@rc_context(STYLE)
 def plot_raster(spikes: Any, title: str = "") -> Figure:
     """Spikes of a population, a dot each, with the rate of the population below.
 
@@ -279,7 +255,7 @@ def plot_raster(spikes: Any, title: str = "") -> Figure:
     """
     spikes = _two_axes("spikes", spikes)
     time, dt = _steps(len(spikes)), check_dt()
-    figure, (top, bottom) = _panels(3.6, 2, 1, sharex=True, height_ratios=[3, 1])
+    figure, (top, bottom) = panels(3.6, 2, 1, sharex=True, height_ratios=[3, 1])
     step, neuron = np.nonzero(spikes)
     size = np.clip(230.0 / spikes.shape[1], 2.5, 8.0) ** 2  # a mark as tall as its row, and a little
     if len(step):
@@ -299,7 +275,7 @@ def plot_raster(spikes: Any, title: str = "") -> Figure:
     return figure
 
 
-@rc_context(_STYLE)
+@rc_context(STYLE)
 def plot_quantities(traces: dict[str, Any], neurons: Iterable[int] = (0, 1, 2)) -> Figure:
     """States over time, one panel each with its unit, one colour per neuron.
 
@@ -310,21 +286,21 @@ def plot_quantities(traces: dict[str, Any], neurons: Iterable[int] = (0, 1, 2)) 
     neurons : iterable of int
         Which neurons; those that there are not are left out.
     """
-    figure, axes = _panels(1.5 * len(traces) + 0.7, len(traces), 1, sharex=True, squeeze=False)
+    figure, axes = panels(1.5 * len(traces) + 0.7, len(traces), 1, sharex=True, squeeze=False)
     for axis, (name, values) in zip(axes[:, 0], traces.items(), strict=True):
         unit, values = u.get_unit(values), _two_axes(name, values)
         time = _steps(len(values))
-        for k, colour in zip([k for k in neurons if k < values.shape[1]], _COLOURS, strict=False):
+        for k, colour in zip([k for k in neurons if k < values.shape[1]], COLOURS, strict=False):
             axis.plot(time, values[:, k], color=colour, label=f"neuron {k}")
         axis.set_ylabel(f"{name} ({_unit(unit)})")
         axis.set_xlim(0.0, time[-1] + time[0])
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(_COLOURS))
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(COLOURS))
     figure.align_ylabels(axes)
     axes[-1, 0].set_xlabel("time (ms)")
     return figure
 
 
-@rc_context(_STYLE)
+@rc_context(STYLE)
 def plot_heat(trace: Any, title: str = "eligibility trace", label: str = "presynaptic") -> Figure:
     """A trace over time as a heat map; zero is white.
 
@@ -337,7 +313,7 @@ def plot_heat(trace: Any, title: str = "eligibility trace", label: str = "presyn
     """
     unit, values = u.get_unit(trace), _two_axes("trace", trace)
     time = _steps(len(values))
-    figure, axis = _panels(3.0)
+    figure, axis = panels(3.0)
     limit = float(np.abs(values).max()) or 1.0
     edges = (0.0, time[-1], -0.5, values.shape[1] - 0.5)
     image = axis.imshow(
@@ -358,7 +334,7 @@ def plot_heat(trace: Any, title: str = "eligibility trace", label: str = "presyn
     return figure
 
 
-@rc_context(_STYLE)
+@rc_context(STYLE)
 def plot_seeds(
     curves: dict[str, Any], ylabel: str = "accuracy (%)", xlabel: str = "epoch", x: Sequence[float] | None = None
 ) -> Figure:
@@ -373,14 +349,11 @@ def plot_seeds(
     x : sequence of float, optional
         Positions along the axis, one per column; 1, 2, ... if left out.
     """
-    figure, axis = _panels(3.2)
-    styles = ("-", "--", ":", "-.")
+    figure, axis = panels(3.2)
     for i, (name, values) in enumerate(curves.items()):
         values = _two_axes(name, values)
         at = np.arange(1, values.shape[1] + 1) if x is None else np.asarray(x)
-        colour = _COLOURS[i % len(_COLOURS)]
-        axis.fill_between(at, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.2, linewidth=0)
-        axis.plot(at, values.mean(axis=0), styles[i % 4], color=colour, label=f"{name} (n = {len(values)})")
+        band(axis, at, values, i, f"{name} (n = {len(values)})")
     axis.set_ylabel(ylabel)
     axis.set_xlabel(xlabel)
     if x is None:
@@ -389,7 +362,7 @@ def plot_seeds(
     return figure
 
 
-@rc_context(_STYLE)
+@rc_context(STYLE)
 def plot_alignment(report: GradientReport) -> Figure:
     """Cosine and norm ratio of a learner's gradient against backpropagation through time, by window of time.
 
@@ -399,11 +372,11 @@ def plot_alignment(report: GradientReport) -> Figure:
         From `etrax.gradient_report`.
     """
     rows = -(-len(report.parameters) // 2)
-    figure, (top, bottom) = _panels(4.2 + 0.2 * rows, 2, 1, sharex=True)
+    figure, (top, bottom) = panels(4.2 + 0.2 * rows, 2, 1, sharex=True)
     edges = np.asarray(report.edges.to_decimal(u.ms))
     markers = ("o", "s", "^", "D", "v", "P", "X")
     for i, name in enumerate(report.parameters):
-        style = {"color": _COLOURS[i % len(_COLOURS)], "marker": markers[i % len(markers)], "markersize": 6 - i % 3}
+        style = {"color": COLOURS[i % len(COLOURS)], "marker": markers[i % len(markers)], "markersize": 6 - i % 3}
         style |= {"markerfacecolor": "none", "linestyle": ("-", "--", ":")[i % 3]}  # seen where curves coincide
         middle = 0.5 * (edges[1:] + edges[:-1])
         top.plot(middle, report.cosine_over_time[:, i], label=f"{name} (all: {report.cosine[i]:.2f})", **style)
@@ -424,11 +397,11 @@ def plot_alignment(report: GradientReport) -> Figure:
         text = (
             "silent or saturated: the figures mean nothing" if _dead(report) else "some figures mean nothing: print it"
         )
-        bottom.text(0.5, 0.5, text, transform=bottom.transAxes, ha="center", color=_COLOURS[1], weight="bold")
+        bottom.text(0.5, 0.5, text, transform=bottom.transAxes, ha="center", color=COLOURS[1], weight="bold")
     return figure
 
 
-@rc_context(_STYLE)
+@rc_context(STYLE)
 def plot_memory(lengths: Sequence[int], memory: dict[str, Any]) -> Figure:
     """Memory of one gradient against the length of the sequence, on logarithmic axes.
 
@@ -439,11 +412,11 @@ def plot_memory(lengths: Sequence[int], memory: dict[str, Any]) -> Figure:
     memory : dict
         Name -> bytes for each length, numbers (NaN where not measured) or a Quantity.
     """
-    figure, axis = _panels(3.4)
+    figure, axis = panels(3.4)
     markers = ("o", "s", "^", "D", "v", "P", "X")
     for i, (name, values) in enumerate(memory.items()):
         values = np.asarray(values.to_decimal(u.byte) if isinstance(values, u.Quantity) else values, float) / 2**20
-        axis.loglog(lengths, values, color=_COLOURS[i % 6], marker=markers[i % 7], markersize=4, label=name)
+        axis.loglog(lengths, values, color=COLOURS[i % 6], marker=markers[i % 7], markersize=4, label=name)
     axis.grid(True, which="major", color="0.9", linewidth=0.6)
     axis.set_xlabel("length of the sequence T (steps)")
     axis.set_ylabel("memory (MiB)")
