@@ -222,7 +222,7 @@ def run_chunks(engine: Engine, values, eps, sequences, mask, chunk: int, trial: 
 
     def body(carry, part, first=False, last=False):
         state, eps, grads = carry
-        state, eps, more, loss, aux = engine.chunk({**fixed, **state}, eps, *part, first, last)
+        state, eps, more, loss, aux = engine.chunk({**fixed, **state}, eps, *part, first=first, last=last)
         return (state, eps, jax.tree.map(jnp.add, grads, more)), (loss, aux)
 
     carry = (state, eps, grads)
