@@ -222,13 +222,13 @@ def run_chunks(engine: Engine, values, eps, sequences, mask, chunk: int, trial: 
 
     def body(carry, part, first=False, last=False):
         state, eps, grads = carry
-        state, eps, more, loss, aux = engine.chunk({**fixed, **state}, eps, *part, first=first, last=last)
+        slices, weight = part
+        state, eps, more, loss, aux = engine.chunk({**fixed, **state}, eps, slices, weight, first, last)
         return (state, eps, jax.tree.map(jnp.add, grads, more)), (loss, aux)
 
     carry = (state, eps, grads)
-    alone = (
-        T if T <= chunk else (T - 1) % chunk + 1 if trial or T % chunk else 0
-    )  # steps of a last chunk outside the scan
+    ragged = (T - 1) % chunk + 1  # steps of the last chunk, which is full if T is a multiple
+    alone = ragged if T <= chunk or trial or ragged < chunk else 0  # of them outside the scan
     n = (T - alone) // chunk
     if n == 1:
         carry, out = body(carry, jax.tree.map(lambda a: a[:chunk], (sequences, mask)), trial)
