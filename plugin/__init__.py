@@ -14,6 +14,7 @@ from . import neurons, synapses
 from .adapter import adapt
 from .baselines import BPTT
 from .check import JacobianCheck, check_jacobian
+from .constant import Constant
 from .constraints import Clamp, Dale
 from .eprop import EProp
 from .gradient_report import GradientReport, gradient_report
@@ -33,6 +34,7 @@ __all__ = [
     "RTRL",
     "BenchmarkFigures",
     "Clamp",
+    "Constant",
     "Current",
     "Dale",
     "Dynamics",
