@@ -224,7 +224,7 @@ TWINS = [
 ]
 
 
-@pytest.mark.parametrize("name", networks.thorough(TWINS, "feed-forward lif hard", "recurrent coba"))
+@pytest.mark.parametrize("name", networks.thorough(TWINS, "feed-forward lif hard"))
 def test_equal_to_the_twin_of_this_package(name):
     case = networks.case(name)
     lib = networks.package(etrax.neurons, etrax.synapses, LeakyReadout)

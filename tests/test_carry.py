@@ -89,7 +89,7 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("name", networks.thorough(OPTIONS, "dense", "rank one"))
+@pytest.mark.parametrize("name", networks.thorough(OPTIONS, "dense"))
 def test_a_whole_trial_reads_no_trace_and_leaves_none(name):
     run = run_with("layered two leaky", **OPTIONS[name])
     for chunk in (7, T // 2, T):

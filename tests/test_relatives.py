@@ -354,6 +354,7 @@ def test_longer_chunks_carry_more_credit_down(name):
     close(run.grad(5)[last], expected[last])
 
 
+@pytest.mark.slow
 def test_depth_with_a_window_and_a_mask():
     """A ragged last chunk, a carry that is no matrix, steps without a loss."""
     mask = jnp.where(jnp.arange(T) < 9, 0.0, jnp.linspace(0.5, 2.0, T))

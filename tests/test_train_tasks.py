@@ -41,6 +41,7 @@ def train(task, out, *arguments):
 # -- tasks from the command line -----------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_regression_has_an_error_and_no_accuracy(tmp_path, capsys):
     (row,) = train("patterns", tmp_path, "--method", "eprop_adaptive", "--batch-size", "64")
     assert not [column for column in row if "accuracy" in column]

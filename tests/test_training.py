@@ -58,6 +58,7 @@ def test_the_chunk_size_changes_nothing(digits):
     np.testing.assert_allclose(one, other, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_cost_of_high_rates_lowers_them(digits):
     free, dear = (
         experiment.fit(digits, tasks.Recipe(n_rec=20, batch_size=64, epochs=2, rate_limit=10.0 * u.Hz, rate_cost=cost))
