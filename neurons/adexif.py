@@ -96,5 +96,5 @@ class AdExIF(AdaptiveMembrane):
         self.w_initializer = w_initializer
 
     def drift(self, V) -> tuple:
-        """See `Membrane.drift`."""
+        """See `Drift.drift`."""
         return exponential(self, V)

@@ -95,5 +95,5 @@ class AdQuaIF(AdaptiveMembrane):
         self.w_initializer = w_initializer
 
     def drift(self, V) -> tuple:
-        """See `Membrane.drift`."""
+        """See `Drift.drift`."""
         return quadratic(self, V)

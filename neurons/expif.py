@@ -84,5 +84,5 @@ class ExpIF(Membrane):
         self.V_initializer = V_initializer
 
     def drift(self, V) -> tuple:
-        """See `Membrane.drift`."""
+        """See `Drift.drift`."""
         return exponential(self, V)

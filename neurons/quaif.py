@@ -80,5 +80,5 @@ class QuaIF(Membrane):
         self.V_initializer = V_initializer
 
     def drift(self, V) -> tuple:
-        """See `Membrane.drift`."""
+        """See `Drift.drift`."""
         return quadratic(self, V)

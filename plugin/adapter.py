@@ -171,19 +171,19 @@ class _Adapted(Dynamics):
         return text(u.get_unit(drives["y"] if "y" in drives else drives["current"].offset))
 
     def _has_expected(self, states) -> bool:
-        raise NotImplementedError
+        raise NotImplementedError  # abstract, as are the three below: neurons and synapses differ in them
 
     def _expected(self, states) -> Any:
         """What the new states say that the update returns."""
-        raise NotImplementedError
+        raise NotImplementedError  # abstract
 
     def _rest(self, states) -> dict:
         """Drives that are zero."""
-        raise NotImplementedError
+        raise NotImplementedError  # abstract
 
     def _advance(self, *args: Any, **drives: Any) -> Any:
         """Update the module under the drives; return what it returns."""
-        raise NotImplementedError
+        raise NotImplementedError  # abstract
 
     # -- the pure transition ---------------------------------------------------------------
 

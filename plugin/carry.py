@@ -73,7 +73,7 @@ class Carry:
 
     def gradient(self, values, x, ct):
         """Gradient of the parameters from the steps of a chunk themselves, see `Layer.gradient`."""
-        raise NotImplementedError
+        raise NotImplementedError  # abstract: of a layer, or of a constant
 
     def keep(self, eps: Trace) -> Trace:
         """What of a trace is handed to the next chunk."""

@@ -35,7 +35,7 @@ class SequenceDriver:
     @property
     def param_states(self) -> dict:
         """The parameters to differentiate by path."""
-        raise NotImplementedError
+        raise NotImplementedError  # abstract: a learner has them
 
     def etrace_grad(
         self,
@@ -211,8 +211,8 @@ class SequenceDriver:
 def run_chunks(engine: Engine, values, eps, sequences, mask, chunk: int, trial: bool = False):
     """All chunks of a sequence, the last one ragged; returns the written values, traces, gradient sums, losses, aux.
 
-    The first and last chunk of a trial are programs of their own, which leave out work; a condition in the scan would
-    cost as much as it saves. At most two programs are made: a first chunk that others follow in a scan is part of it.
+    The last chunk of a trial is outside the scan, where it leaves out work, and so is a first one that only the last one
+    follows: a condition in the scan would cost as much as it saves, and more programs would compile longer.
     """
     T = mask.shape[0]
     fixed = {i: v for i, v in values.items() if i not in engine.written}

@@ -49,6 +49,15 @@ def test_two_halves_are_one_whole():
     close(jax.tree.map(jnp.add, *parts), whole, rtol=1e-12)
 
 
+def test_a_whole_trial_reads_no_influence_and_leaves_none():
+    case, learner, step = compiled("layered two leaky", etrax.RTRL)
+    whole = learner.etrace_grad(case.xs, case.ys, step_fn=step, reduction="sum")
+    assert np.any(learner.influence.value)
+    brainstate.nn.reset_all_states(learner.model, batch_size=networks.B)
+    close(learner.etrace_grad(case.xs, case.ys, step_fn=step, reduction="sum", trial=True), whole, rtol=1e-12)
+    assert not np.any(learner.influence.value)
+
+
 def test_single_steps_carry_the_influence():
     case, learner, step = compiled("recurrent alif", etrax.RTRL)
     mask = jnp.arange(networks.T) >= 5
