@@ -136,7 +136,8 @@ class Dense(Layer, Carry):
         for state, kind in self.kinds.items():
             mixing = {k: M0[state, k] for k in self.kinds if (state, k) in M0}
             if kind is Kind.UNIFORM:
-                item = {"x": jnp.einsum("t,rti->ri", F[state], x) + sum(m * eps[k]["x"] for k, m in mixing.items())}
+                every = jnp.broadcast_to(F[state], x.shape[:2])  # row by row: the input need not be transposed
+                item = {"x": jnp.einsum("rt,rti->ri", every, x) + sum(m * eps[k]["x"] for k, m in mixing.items())}
                 if self.bias:
                     item["one"] = jnp.sum(F[state]) + sum(m * eps[k]["one"] for k, m in mixing.items())
                 new[state] = item

@@ -26,8 +26,9 @@ from .layer import Layer
 from .pure import Pure, like
 from .recorder import Recorder, recording
 
-__all__ = ["Engine"]
+__all__ = ["NOTHING", "Engine"]
 
+NOTHING: dict[str, dict] = {"sent": {}, "new": {}}  # of a step, to be handed over to `Engine._observe`
 _AXES = {"loss": 0, "aux": 0, "varying": 0, "constant": None, "x": 0, "y": 0}  # where `Engine._observe` depends on time
 
 
@@ -78,6 +79,7 @@ class Engine:
         self._simulated = Pure(self._simulate, graph.states)
         self._observed = Pure(self._observe, graph.states)
         self._plain = Pure(self._step_with_zeros, graph.states)
+        self.settled: set[int] = set()  # states that nobody writes after their module's step
         used, self.written = self._simulated.trace({}, *slices)
         self.zeros = {
             h.name: jnp.zeros((p.rows, p.size), jnp.result_type(u.get_mantissa(h.state.value)))
@@ -86,7 +88,7 @@ class Engine:
         }
         _, sent = jax.eval_shape(self._simulated, graph.states.read(used), {}, *slices)
         blank = {name: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), y) for name, (_, y) in sent.items()}
-        more, _ = self._observed.trace(self.zeros, blank, *slices)
+        more, _ = self._observed.trace(self.zeros, {"sent": blank, "new": {}}, *slices)
         self.used = sorted({*used, *more, *weights})
         self.ahead = self._find_inputs(used, slices)
         self._find_signals(slices)
@@ -98,6 +100,7 @@ class Engine:
         recorder = Recorder(send=self.graph.send(handed) if own else None)
         with recording(recorder):
             self.step(*slices)
+        self.settled = {self.graph.states.index(state) for state, value in recorder.written() if state.value is value}
         names = {key: connection.name for key, connection in self.graph.connections.items()}
         return {name: (recorder.x[key], recorder.y[key]) for key, name in names.items() if key in recorder.y}
 
@@ -106,7 +109,8 @@ class Engine:
         recorder = Recorder(
             jacobian=True,
             zeros=shifts,
-            send=self.graph.send(handed),
+            known={id(self.graph.states.all[i]): value for i, value in handed["new"].items()},
+            send=self.graph.send(handed["sent"]),
             parts=self.graph.parts,
             cut=self.through_depth,
         )
@@ -171,7 +175,7 @@ class Engine:
 
         def probe(key, zeros, own):
             # nothing is handed over, so that what projections send depends on the zeros too
-            _, out = self._observed({**values, **own}, zeros, {}, *slices)
+            _, out = self._observed({**values, **own}, zeros, NOTHING, *slices)
             sent = [marked(leaf, (key, name), feeds) for name, y in out["y"].items() for leaf in jax.tree.leaves(y)]
             return marked(out["loss"], key, seen), sent
 
@@ -179,7 +183,7 @@ class Engine:
             return jax.tree.map(lambda a: jnp.asarray(a)[None], tree)
 
         self.signals: set = set()
-        if jax.eval_shape(lambda: self._observed(values, self.zeros, {}, *slices)[1]["loss"]) is None:
+        if jax.eval_shape(lambda: self._observed(values, self.zeros, NOTHING, *slices)[1]["loss"]) is None:
             return
         for name, zero in self.zeros.items():
             jax.eval_shape(jax.vmap(lambda z, name=name: probe(name, {**self.zeros, name: z}, {})), lift(zero))
@@ -257,16 +261,21 @@ class Engine:
         known = {name: y for name, (_, y) in ahead.items()}
 
         def forward(carry, at):
-            now, x = carry
+            now, x, states = carry
             t, known, slices = at
             new, sent = self._simulated({**fixed, **now}, known, *slices)
+            new = like(now, {**now, **new})
             x = {name: _put(x[name], layers[name].input(sent[name][0]), t) for name in x}
-            return (like(now, {**now, **new}), x), (now, {name: sent[name][1] for name in x})
+            states = jax.tree.map(lambda a, v: a.at[t + 1].set(v), states, new)
+            return (new, x, states), {name: sent[name][1] for name in x}
 
         x = {n: jnp.zeros((a.rows, K, a.in_size), a.dtype) for n, a in layers.items() if n not in ahead}
-        (after, x), (before, handed) = jax.lax.scan(forward, (start, x), (jnp.arange(K), known, slices))
+        states = jax.tree.map(lambda v: jnp.zeros((K + 1, *v.shape), v.dtype).at[0].set(v), start)
+        (after, x, states), sent = jax.lax.scan(forward, (start, x, states), (jnp.arange(K), known, slices))
         x.update({n: jnp.swapaxes(jax.vmap(layers[n].input)(entered), 0, 1) for n, (entered, _) in ahead.items()})
-        handed = {**handed, **known}
+        before = jax.tree.map(lambda a: a[:-1], states)
+        new = {i: jax.tree.map(lambda a: a[1:], states[i]) for i in self.settled}
+        handed = {"sent": {**sent, **known}, "new": new}
         weights = {i: values[i] for i in self.weights}
         zeros = {s: jnp.zeros((K, *z.shape), z.dtype) for s, z in self.zeros.items() if s in self.signals}
         look = self._observed.vmap(set(self.written), in_axes=0, out_axes=_AXES)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from .carry import CARRIES
 from .constant_trace import make_trace
-from .engine import Engine
+from .engine import NOTHING, Engine
 from .graph import Graph
 from .module import check_dt
 from .population import Path
@@ -245,7 +245,7 @@ class D_RTRL(SequenceDriver, brainstate.nn.Module):
         return out
 
     def _advance_trace(self, values, eps, args):
-        out = self._engine._observed(values, self._engine.zeros, {}, *args)[1]
+        out = self._engine._observed(values, self._engine.zeros, NOTHING, *args)[1]
         out = {**out, "varying": jax.tree.map(lambda a: a[None], out["varying"])}
         x = {name: self._layouts[name].input(value)[:, None] for name, value in out["x"].items()}
         new = dict(eps)
@@ -254,7 +254,7 @@ class D_RTRL(SequenceDriver, brainstate.nn.Module):
         return new
 
     def _perturbed_step(self, values, zeros, args):
-        new, out = self._engine._observed(values, zeros, {}, *args)
+        new, out = self._engine._observed(values, zeros, NOTHING, *args)
         return new, out["aux"]
 
     def _attach(self, values, weights, eps):

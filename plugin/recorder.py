@@ -50,6 +50,8 @@ class Recorder:
         Whether parts report their Jacobian entries.
     zeros : dict, optional
         ``id(state) -> array`` added to the mantissa of that new state.
+    known : dict, optional
+        ``id(state) -> value`` of new states that are known already; derivatives are still those of the step.
     send : callable, optional
         ``(projection, x) -> y``, replaces the evaluation of the projection's layer.
     parts : frozenset of int
@@ -62,6 +64,7 @@ class Recorder:
 
     jacobian: bool = False
     zeros: dict[int, jax.Array] = field(default_factory=dict)
+    known: dict[int, Any] = field(default_factory=dict)
     send: Any = None
     parts: frozenset[int] = frozenset()
     cut: bool = False
@@ -72,6 +75,7 @@ class Recorder:
     entries: dict[int, dict] = field(default_factory=dict)
     new: dict[int, dict] = field(default_factory=dict)
     spikes: dict[int, Any] = field(default_factory=dict)
+    modules: list = field(default_factory=list)
 
     def call(self) -> None:
         """Count a call of the learner; there is one per step."""
@@ -93,8 +97,16 @@ class Recorder:
             )
         if self.jacobian:
             self.entries[id(module)] = module.entries(**old, **drives)
+        for name, state in module.hidden.items():
+            if id(state) in self.known:
+                new = {**new, name: _known(new[name], self.known[id(state)])}
         self.new[id(module)] = new
+        self.modules.append(module)
         return {name: self.shifted(module.hidden[name], value) for name, value in new.items()}
+
+    def written(self) -> list[tuple[Any, Any]]:
+        """States that parts have written, with their values."""
+        return [(module.hidden[name], v) for module in self.modules for name, v in self.new[id(module)].items()]
 
     def holds(self, module) -> bool:
         """Whether the trained constants of a module are held: inside its step they act through the trace."""
@@ -126,3 +138,12 @@ class Recorder:
                 "exactly the value that `pre(...)` returned in this step, or leave `pre` out."
             )
         return self.inside(neuron).get_spike(**self.new[id(neuron)])
+
+
+@jax.custom_jvp
+def _known(value, known):
+    """``known``, with the derivative of ``value``."""
+    return known
+
+
+_known.defjvps(lambda tangent, ans, value, known: tangent, None)

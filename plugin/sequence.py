@@ -220,9 +220,9 @@ def run_chunks(engine: Engine, values, eps, sequences, mask, chunk: int, trial: 
     grads = {i: jax.tree.map(jnp.zeros_like, values[i]) for i in engine.weights}
     outputs = []
 
-    def body(carry, part, first=False, last=False):
+    def body(carry, start, length=chunk, first=False, last=False):
         state, eps, grads = carry
-        slices, weight = part
+        slices, weight = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, length), (sequences, mask))
         state, eps, more, loss, aux = engine.chunk({**fixed, **state}, eps, slices, weight, first, last)
         return (state, eps, jax.tree.map(jnp.add, grads, more)), (loss, aux)
 
@@ -231,14 +231,13 @@ def run_chunks(engine: Engine, values, eps, sequences, mask, chunk: int, trial: 
     alone = ragged if T <= chunk or trial or ragged < chunk else 0  # of them outside the scan
     n = (T - alone) // chunk
     if n == 1:
-        carry, out = body(carry, jax.tree.map(lambda a: a[:chunk], (sequences, mask)), trial)
+        carry, out = body(carry, 0, first=trial)
         outputs.append(out)
     elif n:
-        parts = jax.tree.map(lambda a: a[: n * chunk].reshape(n, chunk, *a.shape[1:]), (sequences, mask))
-        carry, out = jax.lax.scan(body, carry, parts)
+        carry, out = jax.lax.scan(body, carry, jnp.arange(n) * chunk)
         outputs.append(jax.tree.map(lambda a: a.reshape(n * chunk, *a.shape[2:]), out))
     if alone:
-        carry, out = body(carry, jax.tree.map(lambda a: a[n * chunk :], (sequences, mask)), trial and not n, trial)
+        carry, out = body(carry, n * chunk, alone, first=trial and not n, last=trial)
         outputs.append(out)
     loss, aux = jax.tree.map(lambda *parts: jnp.concatenate(parts), *outputs) if len(outputs) > 1 else outputs[0]
     state, eps, grads = carry
