@@ -336,15 +336,14 @@ class RankOne(Layer, Carry):
     def run(self, eps: Trace, x, L, D, f):
         """Advance over a chunk; returns the trace, filtered inputs and cotangents of the drive, ``(rows, time, ...)``.
 
-        ``D`` and ``f`` are functions of what is scanned: ``(constant, varying over time)`` pairs of blocks.
+        The learning signals ``L`` and the blocks ``D`` and ``f`` are over time too.
         """
         alpha = self.decay
 
         def step(eps, at):
-            x, L, D1, f1 = at
-            block = {**D[0], **D1}
-            drive = {s: value for (s, d), value in {**f[0], **f1}.items() if d == self.connection.drive}
-            aged = matmul(block, {(s, "F"): value for s, value in eps["F"].items()})
+            x, L, D, f = at
+            drive = {s: value for (s, d), value in f.items() if d == self.connection.drive}
+            aged = matmul(D, {(s, "F"): value for s, value in eps["F"].items()})
             factors = {
                 s: jnp.broadcast_to(alpha * aged.get((s, "F"), 0.0) + (1 - alpha) * drive.get(s, 0.0), old.shape)
                 for s, old in eps["F"].items()
@@ -352,7 +351,7 @@ class RankOne(Layer, Carry):
             eps = {"x": alpha * eps["x"] + x, "F": factors, "steps": eps["steps"] + 1}
             return eps, (eps["x"], self._cotangent(eps, L))
 
-        eps, out = jax.lax.scan(step, eps, (jnp.swapaxes(x, 0, 1), L, D[1], f[1]))
+        eps, out = jax.lax.scan(step, eps, (jnp.swapaxes(x, 0, 1), L, D, f))
         return eps, jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), out)
 
     def _cotangent(self, eps: Trace, back):

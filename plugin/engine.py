@@ -2,11 +2,11 @@
 
 1. multiply what enters from outside for the whole chunk (`_send_ahead`), then scan the dynamics alone and keep the
    states and what entered and left the projections (`_simulate`);
-2. look at all steps of the chunk at once, from the stored states: Jacobian entries, inputs,
-   and the learning signals, one derivative of the summed loss (`_observe`), or, through depth, one for each
+2. look at all steps of a block (all of a chunk, or a part of a long one) at once, from the stored states: Jacobian
+   entries and the learning signals, one derivative of the summed loss (`_observe`), or, through depth, one for each
    population from the top down, with what the populations above it send back;
-3. scan back through time, element-wise, for the adjoint ``a_t = L_t + D_{t+1}^T a_{t+1}`` and
-   the suffix products ``M_t = D_K ... D_{t+1}`` (`_adjoint`);
+3. scan back through the steps of the block, element-wise, for the adjoint and the products of ``D`` (`Adjoint`), and
+   go on with the block before (`_look_back`);
 4. gradients and the new trace are one matrix product each (`carry.Dense`, or another carry).
 """
 
@@ -19,15 +19,17 @@ import brainunit as u
 import jax
 import jax.numpy as jnp
 
+from .adjoint import Adjoint, put
 from .carry import Carry, RankOne
 from .graph import Graph
-from .jacobian import Kind, marked, matmul, transpose_apply
+from .jacobian import Kind, marked
 from .layer import Layer
 from .pure import Pure, like
 from .recorder import Recorder, recording
 
 __all__ = ["NOTHING", "Engine"]
 
+MOST_STEPS = 128  # looked at together: what is seen of them stays in the cache
 NOTHING: dict[str, dict] = {"sent": {}, "new": {}}  # of a step, to be handed over to `Engine._observe`
 _AXES = {"loss": 0, "aux": 0, "varying": 0, "constant": None, "x": 0, "y": 0}  # where `Engine._observe` depends on time
 
@@ -86,6 +88,10 @@ class Engine:
             for p in graph.populations
             for h in p.hidden
         }
+        self.adjoints = [
+            Adjoint(p, s, [c for c in graph.sources if c.population == i], self.zeros[p.hidden[0].name].dtype)
+            for i, (p, s) in enumerate(zip(graph.populations, graph.structures, strict=True))
+        ]
         _, sent = jax.eval_shape(self._simulated, graph.states.read(used), {}, *slices)
         blank = {name: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), y) for name, (_, y) in sent.items()}
         more, _ = self._observed.trace(self.zeros, {"sent": blank, "new": {}}, *slices)
@@ -232,6 +238,20 @@ class Engine:
         structure = self.graph.structures[source.population]
         return any((s, k) in structure.suffix for s in self.signals for k in trace.kinds)
 
+    def advance(self, values, eps, args) -> dict:
+        """The trace after one step, from values of the states before it."""
+        out = self._observed(values, self.zeros, NOTHING, *args)[1]
+        out["varying"] = jax.tree.map(lambda a: a[None], out["varying"])
+        x = {name: self.traces[name].input(value)[:, None] for name, value in out["x"].items()}
+        new = dict(eps)
+        for i in self.order:
+            blocks, passed = self._blocks(i, out), {}
+            kept = ({}, *(_over_time(*blocks[what], 1) for what in ("D", "f")))
+            if self._has_adjoint(i):
+                passed = self.adjoints[i].back({}, blocks, jnp.arange(1), self.adjoints[i].end(1, False, False, True))
+            self._train(i, passed, kept, x, values, eps, new, {})
+        return new
+
     # -- one chunk -----------------------------------------------------------------------
 
     def chunk(self, values, eps, slices, mask, first=False, last=False) -> tuple[dict, dict, dict, Any, Any]:
@@ -265,7 +285,7 @@ class Engine:
             t, known, slices = at
             new, sent = self._simulated({**fixed, **now}, known, *slices)
             new = like(now, {**now, **new})
-            x = {name: _put(x[name], layers[name].input(sent[name][0]), t) for name in x}
+            x = {name: put(x[name], layers[name].input(sent[name][0]), t) for name in x}
             states = jax.tree.map(lambda a, v: a.at[t + 1].set(v), states, new)
             return (new, x, states), {name: sent[name][1] for name in x}
 
@@ -273,42 +293,85 @@ class Engine:
         states = jax.tree.map(lambda v: jnp.zeros((K + 1, *v.shape), v.dtype).at[0].set(v), start)
         (after, x, states), sent = jax.lax.scan(forward, (start, x, states), (jnp.arange(K), known, slices))
         x.update({n: jnp.swapaxes(jax.vmap(layers[n].input)(entered), 0, 1) for n, (entered, _) in ahead.items()})
-        before = jax.tree.map(lambda a: a[:-1], states)
-        new = {i: jax.tree.map(lambda a: a[1:], states[i]) for i in self.settled}
-        handed = {"sent": {**sent, **known}, "new": new}
-        weights = {i: values[i] for i in self.weights}
-        zeros = {s: jnp.zeros((K, *z.shape), z.dtype) for s, z in self.zeros.items() if s in self.signals}
-        look = self._observed.vmap(set(self.written), in_axes=0, out_axes=_AXES)
-
-        def total(zeros, weights):
-            out = look({**fixed, **before, **weights}, zeros, handed, *slices)
-            loss, sent = out.pop("loss"), out.pop("y")
-            return (jnp.zeros(()) if loss is None else jnp.sum(mask * loss), sent), (loss, out)
-
+        signals, grads, done = {}, {i: jax.tree.map(jnp.zeros_like, values[i]) for i in self.weights}, None
         if self.within == "multi-step" and self.weights:
-            signals, grads, loss, out = self._backpropagate(values, look, before, handed, slices, mask)
-        elif self.weights:
-            (value, sent), pullback, (loss, out) = jax.vjp(total, zeros, weights, has_aux=True)
-            one, above = jnp.ones_like(value), jax.tree.map(jnp.zeros_like, sent)
-            signals, grads = pullback((one, above))
-        else:
-            signals, grads = {}, {}
-            _, (loss, out) = total(zeros, weights)
+            signals, grads, done = self._backpropagate(values, slices, mask)
+        past = {"sent": {**sent, **known}, "slices": slices, "mask": mask, "signals": signals}
+        passed, grads, (loss, aux, kept) = self._look_back(fixed, values, states, past, grads, last)
         new_eps = dict(eps)
-        descend = self.through_depth and bool(self.weights)
         for i in self.order:
-            if descend:
-                signals = pullback((one, above))[0]
-            ct = self._train(i, signals, out, x, K, values, eps, new_eps, grads, first, last)
-            if descend:
-                above = {**above, **self._sent_back(i, ct, sent)}
-        if descend:  # parameters between two populations, outside a projection
-            grads = jax.tree.map(jnp.add, grads, pullback((jnp.zeros_like(one), above))[1])
+            self._train(i, passed.get(i), kept.get(i), x, values, eps, new_eps, grads, first, last)
         new_eps = {name: self.traces[name].keep(value) for name, value in new_eps.items()}
-        return after, new_eps, grads, loss, out["aux"]
+        loss, aux = (loss, aux) if done is None else done
+        return after, new_eps, grads, loss, aux
 
-    def _backpropagate(self, values, look, before, handed, slices, mask):
-        """The chunk's own gradient by backpropagation, and its adjoint at the first step for the trace before it."""
+    def _look_back(self, fixed, values, states, past, grads, last):
+        """Observe the chunk and scan the adjoint back through it, block by block, so that what is seen stays in the cache.
+
+        Returns what the adjoint passed on and noted by population, the gradients of parameters outside every projection
+        added to ``grads``, and over time the losses, aux and what a trace of rank 1 needs.
+        """
+        K = past["mask"].shape[0]
+        size = block_size(K)
+        weights = {i: values[i] for i in self.weights} if self.within == "single-step" else {}
+        look = self._observed.vmap(set(self.written), in_axes=0, out_axes=_AXES)
+        descend = self.through_depth and bool(weights)
+        learns = bool(self.weights)
+
+        def part(tree, start, length):
+            return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, length), tree)
+
+        def body(carry, start):
+            passed, grads = carry
+            at, around = part(past, start, size), part(states, start, size + 1)
+            before, new = (jax.tree.map(lambda a, cut=cut: a[cut], around) for cut in (slice(-1), slice(1, None)))
+            handed = {"sent": at["sent"], "new": {i: new[i] for i in self.settled}}
+
+            def total(zeros, weights):
+                out = look({**fixed, **before, **weights}, zeros, handed, *at["slices"])
+                loss, sent = out.pop("loss"), out.pop("y")
+                value = jnp.zeros(()) if loss is None else jnp.sum(at["mask"] * loss)
+                return (value, sent), (loss, out)
+
+            signals = at["signals"]
+            if weights:
+                zeros = {s: jnp.zeros((size, *self.zeros[s].shape), self.zeros[s].dtype) for s in self.signals}
+                (value, sent), pullback, (loss, out) = jax.vjp(total, zeros, weights, has_aux=True)
+                one, above = jnp.ones_like(value), jax.tree.map(jnp.zeros_like, sent)
+                signals, more = pullback((one, above))
+            else:
+                _, (loss, out) = total({}, {})
+            passed, kept = dict(passed), {}
+            for i in self.order:
+                if descend:
+                    signals = pullback((one, above))[0]
+                blocks = self._blocks(i, out)
+                L = self._own(i, signals)
+                if self._is_rank_one(i):
+                    kept[i] = (L, *(_over_time(*blocks[what], size) for what in ("D", "f")))
+                if i in passed:
+                    passed[i] = self.adjoints[i].back(L, blocks, start + jnp.arange(size), passed[i])
+                if descend:
+                    above = {**above, **self._sent_back(i, passed[i], start, sent)}
+            if descend:  # with parameters between two populations, outside a projection
+                more = pullback((one, above))[1]
+            if weights:
+                grads = jax.tree.map(jnp.add, grads, more)
+            return (passed, grads), (loss, out["aux"], kept)
+
+        passed = {
+            i: self.adjoints[i].end(K, learns, learns and self.within == "single-step", not last)
+            for i in self.order
+            if self._has_adjoint(i)
+        }
+        if size == K:
+            (passed, grads), out = body((passed, grads), 0)
+            return passed, grads, out
+        (passed, grads), out = jax.lax.scan(body, (passed, grads), jnp.arange(0, K, size), reverse=True)
+        return passed, grads, jax.tree.map(lambda a: a.reshape(K, *a.shape[2:]), out)
+
+    def _backpropagate(self, values, slices, mask):
+        """The chunk's own gradient by backpropagation, and its adjoint as signals of the first step, for the trace before it."""
         fixed = {i: v for i, v in values.items() if i not in self.written}
         K = mask.shape[0]
 
@@ -325,8 +388,7 @@ class Engine:
 
         weights = {i: values[i] for i in self.weights}
         (first, grads), (loss, aux) = jax.grad(total, argnums=(0, 1), has_aux=True)(self.zeros, weights)
-        out = look({**fixed, **before}, {}, handed, *slices)
-        return first, grads, loss, {**out, "aux": aux}
+        return {s: jnp.zeros((K, *v.shape), v.dtype).at[0].set(v) for s, v in first.items()}, grads, (loss, aux)
 
     def _step_with_zeros(self, zeros, *slices):
         shifts = {id(h.state): zeros[h.name] for h in self.graph.hidden}
@@ -334,50 +396,43 @@ class Engine:
             loss, aux = self.step(*slices)
         return u.get_mantissa(loss), aux
 
-    def _sent_back(self, index, ct, sent):
-        """Cotangents of what enters one population, in the shape and unit in which projections send it."""
+    def _sent_back(self, index, passed, start, sent):
+        """Cotangents of what enters one population in a block, in the shape and unit in which projections send it."""
 
         def shaped(connection):
-            value = jnp.swapaxes(ct[connection.drive], 0, 1) * connection.scale
-            return jax.tree.map(lambda leaf: value.reshape(leaf.shape).astype(leaf.dtype), sent[connection.name])
+            def fit(leaf):
+                part = jax.lax.dynamic_slice_in_dim(passed["ct"][connection.drive], start, leaf.shape[0], axis=1)
+                return (jnp.swapaxes(part, 0, 1) * connection.scale).reshape(leaf.shape).astype(leaf.dtype)
+
+            return jax.tree.map(fit, sent[connection.name])
 
         return {c.name: shaped(c) for c in self.graph.connections.values() if c.population == index}
 
-    def _train(self, index, signals, out, x, K, values, eps, new_eps, grads, first=False, last=False) -> dict:
-        """Add what one population's traces give to ``grads``, and advance them; returns the cotangents of its drives."""
-        sources = [source for source in self.graph.sources if source.population == index]
-        if not sources:
-            return {}
-        blocks = self._blocks(index, out)
-        learns = bool(signals)
-        ct: dict = {}
-        if self.within == "multi-step" or not all(isinstance(self.traces[s.name], RankOne) for s in sources):
-            L = signals if self.within == "single-step" else {}
-            ct, F, back, M0 = self._adjoint(index, L, K, blocks)
-            if self.within == "multi-step":  # the adjoint of the first step, one step further back
-                D = {**blocks["D"][0], **{key: v[0] for key, v in blocks["D"][1].items()}}
-                back = transpose_apply(D, self._own(index, signals))
+    def _train(self, index, passed, kept, x, values, eps, new_eps, grads, first=False, last=False) -> None:
+        """Add what one population's traces give to ``grads``, and advance them."""
+        learns = bool(self.weights)
 
         def collect(more):
             for i, g in more.items():
                 if i in grads:
                     grads[i] = jax.tree.map(jnp.add, grads[i], g)
 
-        for source in sources:
+        for source in self.graph.sources:
+            if source.population != index:
+                continue
             trace, old, entered = self.traces[source.name], eps[source.name], x.get(source.name)
             trained = learns and any(i in grads for i in trace.indices)
             if isinstance(trace, RankOne):
-                new, (filtered, cotangent) = trace.run(old, entered, self._own(index, signals), **blocks)
+                new, (filtered, cotangent) = trace.run(old, entered, *kept)
                 if trained and self.within == "single-step":
                     collect(trace.gradient(values, filtered, cotangent))
             else:
-                new = old if last else trace.advance(old, M0, F[source.drive], entered)
+                new = old if last else trace.advance(old, passed["M"], passed["F"][source.drive], entered)
                 if trained and self.within == "single-step":
-                    collect(trace.gradient(values, entered, ct[source.drive]))
+                    collect(trace.gradient(values, entered, passed["ct"][source.drive]))
             if trained and not first and (self.within == "multi-step" or not isinstance(trace, RankOne)):
-                collect(trace.carried(values, old, back))
+                collect(trace.carried(values, old, passed["back"]))
             new_eps[source.name] = new
-        return ct
 
     def _own(self, index, signals):
         """The learning signals of one population's states."""
@@ -391,56 +446,22 @@ class Engine:
 
         return {what: (own(out["constant"][what]), own(out["varying"][what])) for what in ("D", "f")}
 
-    def _adjoint(self, index, signals, K, blocks):
-        """Scan back: cotangents of the drives, ``M_t f_t``, and both products at the chunk's start.
+    def _sources(self, index) -> list:
+        return [source for source in self.graph.sources if source.population == index]
 
-        Of the drives of constants, whose input is always 1, only the sums over time are kept.
-        """
-        population, structure = self.graph.populations[index], self.graph.structures[index]
-        (D0, D1), (f0, f1) = blocks["D"], blocks["f"]
-        L = self._own(index, signals)
-        drives = {s.drive for s in self.graph.sources if s.population == index}
-        summed = {c.drive for c in self.graph.constants}
-        full = (population.rows, population.size)
-        dtype = self.zeros[population.hidden[0].name].dtype
-        shapes = {Kind.UNIFORM: (), Kind.PER_NEURON: full[1:], Kind.VARYING: full}
+    def _is_rank_one(self, index) -> bool:
+        return any(isinstance(self.traces[s.name], RankOne) for s in self._sources(index))
 
-        def fit(value, kind):
-            return jnp.broadcast_to(jnp.asarray(value, dtype), shapes[kind])
-
-        def note(d, noted, value, t):
-            return noted + value if d in summed else _put(noted, value, t)
-
-        def backward(carry, at):
-            back, M, ct, F = carry
-            t, L, D1, f1 = at
-            D, f = {**D0, **D1}, {**f0, **f1}
-            a = {s: b + L[s] if s in L else b for s, b in back.items()}
-            for d in drives:
-                value = sum(v * a[s] for (s, d2), v in f.items() if d2 == d)
-                ct = {**ct, d: note(d, ct[d], fit(value, Kind.VARYING), t)}
-                column = matmul(M, {key: v for key, v in f.items() if key[1] == d})
-                F = {**F, d: {s: note(d, F[d][s], fit(column[s, d], k), t) for s, k in structure.trace[d].items()}}
-            back = {**{s: jnp.zeros(full, dtype) for s in back}, **transpose_apply(D, a)}
-            M = matmul(M, D)
-            M = {key: fit(M.get(key, 0.0), kind) for key, kind in structure.suffix.items()}
-            return ({s: fit(v, Kind.VARYING) for s, v in back.items()}, M, ct, F), None
-
-        def blank(d, kind):
-            shape = shapes[kind]
-            if d in summed:
-                return jnp.zeros(shape, dtype)
-            return jnp.zeros((*shape[:-1], K, *shape[-1:]) if kind is Kind.VARYING else (K, *shape), dtype)
-
-        back = {h.name: jnp.zeros(full, dtype) for h in population.hidden}
-        identity = {(i, j): fit(1.0 if i == j else 0.0, kind) for (i, j), kind in structure.suffix.items()}
-        ct = {d: blank(d, Kind.VARYING) for d in drives}
-        F = {d: {s: blank(d, kind) for s, kind in structure.trace[d].items()} for d in drives}
-        start = (back, identity, ct, F)
-        (back, M0, ct, F), _ = jax.lax.scan(backward, start, (jnp.arange(K), L, D1, f1), reverse=True)
-        return ct, F, back, M0
+    def _has_adjoint(self, index) -> bool:
+        """Whether anything asks for the adjoint of a population."""
+        kinds = [type(self.traces[s.name]) for s in self._sources(index)]
+        return bool(kinds) and (self.within == "multi-step" or any(k is not RankOne for k in kinds))
 
 
-def _put(over_time, value, t):
-    """Note the value of step ``t``; time is the middle axis of ``(rows, time, size)``, as matrix products want it."""
-    return jax.lax.dynamic_update_index_in_dim(over_time, value, t, max(0, over_time.ndim - 2))
+def block_size(K: int) -> int:
+    """Steps that are looked at together: a divisor of the chunk, so that there is one program for all blocks."""
+    return max((n for n in range(MOST_STEPS // 8, min(K, MOST_STEPS) + 1) if K % n == 0), default=K)
+
+
+def _over_time(constant, varying, K):
+    return {**{key: jnp.broadcast_to(v, (K, *jnp.shape(v))) for key, v in constant.items()}, **varying}

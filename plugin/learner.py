@@ -164,7 +164,7 @@ class D_RTRL(SequenceDriver, brainstate.nn.Module):
         self._prepare(graph, args)
         self._engines = OrderedDict()
         self._engine = Engine(graph, self._layouts, lambda *a: (None, self._output(*a)), [], args)
-        self._advance = jax.jit(self._advance_trace)
+        self._advance = jax.jit(self._engine.advance)
         self._perturbed = jax.jit(self._perturbed_step)
 
     def _prepare(self, graph: Graph, args: tuple) -> None:
@@ -243,15 +243,6 @@ class D_RTRL(SequenceDriver, brainstate.nn.Module):
         graph.states.write(new)
         self._write_traces({name: self._layouts[name].keep(value) for name, value in eps.items()})
         return out
-
-    def _advance_trace(self, values, eps, args):
-        out = self._engine._observed(values, self._engine.zeros, NOTHING, *args)[1]
-        out = {**out, "varying": jax.tree.map(lambda a: a[None], out["varying"])}
-        x = {name: self._layouts[name].input(value)[:, None] for name, value in out["x"].items()}
-        new = dict(eps)
-        for i in range(len(self.graph.populations)):
-            self._engine._train(i, {}, out, x, 1, values, eps, new, {})
-        return new
 
     def _perturbed_step(self, values, zeros, args):
         new, out = self._engine._observed(values, zeros, NOTHING, *args)

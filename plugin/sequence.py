@@ -190,7 +190,8 @@ class SequenceDriver:
 
     def _chunk_size(self, chunk_size: int | None, T: int) -> int:
         if chunk_size is None:
-            return min(T, self._natural_chunk())
+            most = self._natural_chunk()
+            return -(-T // -(-T // most))  # as many chunks as with the most steps, of one length as far as T allows
         if isinstance(chunk_size, bool) or not isinstance(chunk_size, int):
             raise TypeError(f"`chunk_size` must be None or an int, got {chunk_size!r}.")
         if chunk_size < 1:
@@ -198,14 +199,15 @@ class SequenceDriver:
         return min(T, chunk_size)
 
     def _natural_chunk(self) -> int:
-        """Steps whose activations weigh about as much as the trace, within [64, 256]."""
-        graph = self.graph
-        traced = sum(layout.nbytes() for layout in self._layouts.values())
-        item = jnp.zeros((), brainstate.environ.dftype()).dtype.itemsize
-        values = sum(3 * p.rows * p.size * len(p.hidden) for p in graph.populations)
+        """Steps whose activations weigh about as much as the trace, but at least 64 and at most 512.
+
+        Of every step a chunk holds the states and what enters a layer, and the factors of its gradient and of its trace.
+        """
         layers = [layout for layout in self._layouts.values() if isinstance(layout, Layer)]
-        values += sum(layer.rows * (layer.in_size + 3 * layer.out_size) for layer in layers)
-        return int(min(256, max(64, traced // max(1, item * values))))
+        item = jnp.zeros((), brainstate.environ.dftype()).dtype.itemsize
+        values = sum(p.rows * p.size * len(p.hidden) for p in self.graph.populations)
+        values += sum(a.rows * (a.in_size + a.out_size * (1 + a.products())) for a in layers)
+        return int(min(512, max(64, sum(layout.nbytes() for layout in self._layouts.values()) // (item * values))))
 
 
 def run_chunks(engine: Engine, values, eps, sequences, mask, chunk: int, trial: bool = False):

@@ -1,0 +1,135 @@
+"""The adjoint of one population: an element-wise scan back through time.
+
+    a_t = L_t + D_{t+1}^T a_{t+1},        M_t = D_K ... D_{t+1}
+
+with the learning signals ``L_t`` and the Jacobian ``D_t``. No weight enters: what the weights' gradients and traces
+need of it are factors that are multiplied with their inputs in one product over the chunk.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .graph import Connection, Structure, TrainedConstant
+from .jacobian import Kind, matmul, transpose_apply
+from .population import Population
+
+__all__ = ["Adjoint", "put"]
+
+Passed = dict[str, dict]
+
+
+class Adjoint:
+    """What a scan back through the steps of one population passes on and notes.
+
+    As far as they are asked for (`end`), a scan (`back`) keeps
+
+    ``back``
+        ``D_t^T a_t``, the cotangents of the states before the steps that were scanned;
+    ``ct``
+        ``f_t . a_t``, the cotangents of the drives over time;
+    ``M``
+        the product of all ``D`` from the first scanned step to the end of the chunk;
+    ``F``
+        ``M_t f_t`` over time.
+
+    Of the drives of constants, whose input is always 1, only the sums over time are kept.
+
+    Parameters
+    ----------
+    population : Population
+        Its states.
+    structure : Structure
+        Kinds of their Jacobian entries.
+    sources : list
+        What drives it with trained parameters.
+    dtype : dtype
+        Of all values.
+    """
+
+    def __init__(
+        self, population: Population, structure: Structure, sources: list[Connection | TrainedConstant], dtype: Any
+    ):
+        self.structure = structure
+        self.states = [h.name for h in population.hidden]
+        self.drives = sorted({s.drive for s in sources})
+        self.summed = {s.drive for s in sources if isinstance(s, TrainedConstant)}
+        full = (population.rows, population.size)
+        self.shapes = {Kind.UNIFORM: (), Kind.PER_NEURON: full[1:], Kind.VARYING: full}
+        self.dtype = dtype
+
+    def end(self, K: int, back: bool, ct: bool, forms: bool) -> Passed:
+        """What a scan begins with at the end of a chunk of ``K`` steps; ``forms`` asks for ``M`` and ``F``."""
+
+        def blank(d, kind):
+            shape = self.shapes[kind]
+            if d in self.summed:
+                return jnp.zeros(shape, self.dtype)
+            return jnp.zeros((*shape[:-1], K, *shape[-1:]) if kind is Kind.VARYING else (K, *shape), self.dtype)
+
+        out: Passed = {}
+        if back:
+            out["back"] = {state: jnp.zeros(self.shapes[Kind.VARYING], self.dtype) for state in self.states}
+        if ct:
+            out["ct"] = {d: blank(d, Kind.VARYING) for d in self.drives}
+        if forms:
+            suffix, trace = self.structure.suffix, self.structure.trace
+            out["M"] = {(i, j): jnp.full(self.shapes[kind], i == j, self.dtype) for (i, j), kind in suffix.items()}
+            out["F"] = {d: {s: blank(d, kind) for s, kind in trace[d].items()} for d in self.drives}
+        return out
+
+    def back(self, L: dict, blocks: dict, times, passed: Passed) -> Passed:
+        """Scan back through consecutive steps.
+
+        Parameters
+        ----------
+        L : dict
+            ``state -> `` learning signals over time; a state that is absent has none.
+        blocks : dict
+            ``D`` and ``f``, each as (entries that are constant, entries over time).
+        times : array
+            Numbers of the steps in the chunk.
+        passed : dict
+            What the steps after them passed on, or `end`.
+        """
+        (D0, D1), (f0, f1) = blocks["D"], blocks["f"]
+
+        def step(passed, at):
+            t, L, D1, f1 = at
+            D, f = {**D0, **D1}, {**f0, **f1}
+            passed = dict(passed)
+            if "back" in passed:
+                a = {s: b + L[s] if s in L else b for s, b in passed["back"].items()}
+                if "ct" in passed:
+                    passed["ct"] = {
+                        d: self._note(d, noted, sum(v * a[s] for (s, d2), v in f.items() if d2 == d), Kind.VARYING, t)
+                        for d, noted in passed["ct"].items()
+                    }
+                zero = dict.fromkeys(a, 0.0)
+                passed["back"] = {s: self._fit(v, Kind.VARYING) for s, v in {**zero, **transpose_apply(D, a)}.items()}
+            if "M" in passed:
+                M, trace = passed["M"], self.structure.trace
+                F, M = matmul(M, f), matmul(M, D)
+                passed["F"] = {
+                    d: {s: self._note(d, old, F[s, d], trace[d][s], t) for s, old in noted.items()}
+                    for d, noted in passed["F"].items()
+                }
+                passed["M"] = {key: self._fit(M.get(key, 0.0), kind) for key, kind in self.structure.suffix.items()}
+            return passed, None
+
+        return jax.lax.scan(step, passed, (times, L, D1, f1), reverse=True)[0]
+
+    def _fit(self, value, kind: Kind):
+        return jnp.broadcast_to(jnp.asarray(value, self.dtype), self.shapes[kind])
+
+    def _note(self, drive: str, noted, value, kind: Kind, t):
+        value = self._fit(value, kind)
+        return noted + value if drive in self.summed else put(noted, value, t)
+
+
+def put(over_time, value, t):
+    """Note the value of step ``t``; time is the middle axis of ``(rows, time, size)``, as matrix products want it."""
+    return jax.lax.dynamic_update_index_in_dim(over_time, value, t, max(0, over_time.ndim - 2))
