@@ -460,7 +460,7 @@ class Engine:
 
 def block_size(K: int) -> int:
     """Steps that are looked at together: a divisor of the chunk, so that there is one program for all blocks."""
-    return max((n for n in range(MOST_STEPS // 8, min(K, MOST_STEPS) + 1) if K % n == 0), default=K)
+    return max((n for n in range(max(1, MOST_STEPS // 8), min(K, MOST_STEPS) + 1) if K % n == 0), default=K)
 
 
 def _over_time(constant, varying, K):

@@ -102,6 +102,18 @@ def test_a_whole_trial_reads_no_trace_and_leaves_none(name):
         assert all(not np.any(leaf) for trace in run.learner.traces.values() for leaf in jax.tree.leaves(trace.value))
 
 
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_long_chunk_is_looked_at_in_blocks(name, monkeypatch):
+    whole = run_with("layered two leaky", **OPTIONS[name])
+    expected = whole.grad(T)
+    monkeypatch.setattr(etrax.engine, "MOST_STEPS", T // 3)
+    assert etrax.engine.block_size(T) == T // 3
+    run = run_with("layered two leaky", **OPTIONS[name])
+    close(run.grad(T), expected)
+    for mine, theirs in zip(run.learner.traces.values(), whole.learner.traces.values(), strict=True):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), mine.value, theirs.value)
+
+
 def rank_one(case, decay):
     """ES-D-RTRL step by step for one population and one projection, from the oracle's transition."""
     pop, params = case.net.populations[0], case.params
