@@ -104,6 +104,8 @@ _LAYOUT = (
     "reshape",
     "broadcast",
     "slice",
+    "dynamic",
+    "scatter",
     "squeeze",
     "transpose",
     "concatenate",

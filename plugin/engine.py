@@ -286,7 +286,7 @@ class Engine:
             new, sent = self._simulated({**fixed, **now}, known, *slices)
             new = like(now, {**now, **new})
             x = {name: put(x[name], layers[name].input(sent[name][0]), t) for name in x}
-            states = jax.tree.map(lambda a, v: a.at[t + 1].set(v), states, new)
+            states = jax.tree.map(lambda a, v: jax.lax.dynamic_update_index_in_dim(a, v, t + 1, 0), states, new)
             return (new, x, states), {name: sent[name][1] for name in x}
 
         x = {n: jnp.zeros((a.rows, K, a.in_size), a.dtype) for n, a in layers.items() if n not in ahead}
