@@ -16,6 +16,8 @@ from typing import Any
 import brainunit as u
 import jax
 
+from .pure import like
+
 __all__ = ["Recorder", "active", "recording"]
 
 _stack: list[Recorder] = []
@@ -99,7 +101,8 @@ class Recorder:
             self.entries[id(module)] = module.entries(**old, **drives)
         for name, state in module.hidden.items():
             if id(state) in self.known:
-                new = {**new, name: _known(new[name], self.known[id(state)])}
+                known = self.known[id(state)]
+                new = {**new, name: _known(like(known, new[name]), known)}
         self.new[id(module)] = new
         self.modules.append(module)
         return {name: self.shifted(module.hidden[name], value) for name, value in new.items()}

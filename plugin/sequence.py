@@ -199,7 +199,7 @@ class SequenceDriver:
         return min(T, chunk_size)
 
     def _natural_chunk(self) -> int:
-        """Steps whose activations weigh about as much as the trace, but at least 64 and at most 512.
+        """Steps whose activations weigh about as much as the trace, but at least 128 and at most 512.
 
         Of every step a chunk holds the states and what enters a layer, and the factors of its gradient and of its trace.
         """
@@ -207,7 +207,7 @@ class SequenceDriver:
         item = jnp.zeros((), brainstate.environ.dftype()).dtype.itemsize
         values = sum(p.rows * p.size * len(p.hidden) for p in self.graph.populations)
         values += sum(a.rows * (a.in_size + a.out_size * (1 + a.products())) for a in layers)
-        return int(min(512, max(64, sum(layout.nbytes() for layout in self._layouts.values()) // (item * values))))
+        return int(min(512, max(128, sum(layout.nbytes() for layout in self._layouts.values()) // (item * values))))
 
 
 def run_chunks(engine: Engine, values, eps, sequences, mask, chunk: int, trial: bool = False):

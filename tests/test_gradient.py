@@ -20,9 +20,9 @@ ALL_CHUNKS = ("recurrent alif heterogeneous", "recurrent lif detached", "recurre
 class Run:
     """One network of the table, compiled."""
 
-    def __init__(self, name, algorithm=etrax.D_RTRL, batch_size=B):
+    def __init__(self, name, algorithm=etrax.D_RTRL, batch_size=B, built=networks.Built):
         self.case = networks.case(name)
-        self.net = networks.Built(LIB, self.case.net, self.case.params)
+        self.net = built(LIB, self.case.net, self.case.params)
         self.xs, self.ys = (self.case.xs, self.case.ys) if batch_size else (self.case.xs[:, 0], self.case.ys[:, 0])
         self.learner = etrax.compile(self.net, algorithm, self.xs[0], batch_size=batch_size)
 
@@ -158,8 +158,26 @@ def test_mask_and_reduction(reduction):
 )
 def test_single_steps_under_grad(name):
     """The online gradient of one step, summed, is that of the sequence; the traces are the same."""
-    run = Run(name)
-    expected = run.grad()
+    step_by_step(Run(name))
+
+
+class Bounded(networks.Built):
+    """Keeps potentials below threshold between steps: what a step gives is not what the next one begins with."""
+
+    def update(self, x):
+        out = super().update(x)
+        for population in self.hidden():
+            population["V"].value = jax.tree.map(lambda v: jnp.minimum(v, 0.4), population["V"].value)
+        return out
+
+
+def test_a_state_that_the_model_writes_after_its_step():
+    step_by_step(Run("feed-forward alif leaky", built=Bounded), chunk_size=7)
+
+
+def step_by_step(run, **options):
+    """Compare the gradient of a sequence with that of each step under `brainstate.transform.grad`."""
+    expected = run.grad(**options)
     traces = run.traces()
     run.learner.reset_state()
 
