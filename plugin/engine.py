@@ -242,7 +242,8 @@ class Engine:
         """The trace after one step, from values of the states before it."""
         out = self._observed(values, self.zeros, NOTHING, *args)[1]
         out["varying"] = jax.tree.map(lambda a: a[None], out["varying"])
-        x = {name: self.traces[name].input(value)[:, None] for name, value in out["x"].items()}
+        layers = self._layers()
+        x = {name: layers[name].input(value)[:, None] for name, value in out["x"].items()}
         new = dict(eps)
         for i in self.order:
             blocks, passed = self._blocks(i, out), {}
@@ -275,7 +276,7 @@ class Engine:
         start = {i: values[i] for i in self.written}
 
         K = mask.shape[0]
-        layers = {name: trace for name, trace in self.traces.items() if isinstance(trace, Layer)}
+        layers = self._layers()
 
         ahead = self._send_ahead(values, slices)
         known = {name: y for name, (_, y) in ahead.items()}
@@ -433,6 +434,10 @@ class Engine:
             if trained and not first and (self.within == "multi-step" or not isinstance(trace, RankOne)):
                 collect(trace.carried(values, old, passed["back"]))
             new_eps[source.name] = new
+
+    def _layers(self) -> dict[str, Layer]:
+        """The traces that stand behind a layer; the others belong to constants."""
+        return {name: trace for name, trace in self.traces.items() if isinstance(trace, Layer)}
 
     def _own(self, index, signals):
         """The learning signals of one population's states."""

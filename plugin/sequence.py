@@ -203,10 +203,11 @@ class SequenceDriver:
 
         Of every step a chunk holds the states and what enters a layer, and the factors of its gradient and of its trace.
         """
-        layers = [layout for layout in self._layouts.values() if isinstance(layout, Layer)]
         item = jnp.zeros((), brainstate.environ.dftype()).dtype.itemsize
         values = sum(p.rows * p.size * len(p.hidden) for p in self.graph.populations)
-        values += sum(a.rows * (a.in_size + a.out_size * (1 + a.products())) for a in layers)
+        factors = {name: 1 + layout.products() for name, layout in self._layouts.items()}
+        layers = {name: layout for name, layout in self._layouts.items() if isinstance(layout, Layer)}
+        values += sum(a.rows * (a.in_size + a.out_size * factors[name]) for name, a in layers.items())
         return int(min(512, max(128, sum(layout.nbytes() for layout in self._layouts.values()) // (item * values))))
 
 
