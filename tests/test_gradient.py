@@ -213,6 +213,22 @@ def test_weights_may_change_while_the_trace_goes_on(name, every):
     assert min(jax.tree.leaves(moved)) > 1e-4
 
 
+def test_a_state_of_lower_precision_than_the_step():
+    class Coarse(etrax.neurons.LeakyReadout):
+        def initial(self, batch_size=None):
+            return {name: value.astype(jnp.float32) for name, value in super().initial(batch_size).items()}
+
+    class Mixed(networks.Built):
+        def __init__(self, lib, net, params):
+            super().__init__(lib, net, params)
+            self.readout = Coarse(4, networks.N_OUT, tau=15 * u.ms, w_init=params["readout"]["weight"])
+
+    run = Run("recurrent lif", built=Mixed)
+    by_step, whole = run.grad(1), run.grad(7)
+    assert run.net.readout.s.value.dtype == jnp.float32
+    close(whole, by_step, rtol=1e-5)
+
+
 def test_without_a_batch_axis():
     run = Run("recurrent alif detached leaky", batch_size=None)
     case = run.case

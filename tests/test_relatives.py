@@ -403,6 +403,28 @@ def test_a_layer_between_populations_gets_its_credit_through_depth():
     close(*(networks.mantissas(g) for g in reversed(grads)))
 
 
+def test_depth_over_a_population_without_a_projection():
+    """Neurons that encode a current: nothing of theirs is trained, and nothing is sent down to them."""
+
+    class Encoding(brainstate.nn.Module):
+        def __init__(self):
+            super().__init__()
+            case = networks.case("feed-forward lif")
+            self.encoder = etrax.neurons.LIF(networks.N_IN, tau=5 * u.ms)
+            self.net = networks.Built(LIB, case.net, case.params)
+
+        def update(self, x):
+            return self.net(self.encoder((1.0 + 3.0 * x) * u.mA))
+
+    case, grads = networks.case("feed-forward lif"), []
+    for algorithm, options in ((etrax.BPTT, {}), (etrax.D_RTRL, {"through_depth": True})):
+        learner = etrax.compile(Encoding(), algorithm, case.xs[0], batch_size=B, **options)
+        grads.append(
+            learner.etrace_grad(case.xs, case.ys, step_fn=lambda x, y, f=learner: networks.loss(f(x), y), chunk_size=T)
+        )
+    close(*(networks.mantissas(g) for g in reversed(grads)))
+
+
 def _warned(make):
     with pytest.warns(UserWarning, match="outside a projection"):
         return make()
