@@ -35,6 +35,7 @@ from .sequence import check_mask, check_sequences
 __all__ = ["GradientReport", "gradient_report"]
 
 _SATURATED = 0.8  # share of steps with a spike from which a neuron counts as saturated
+_REMARKED = 0.1  # share of saturated neurons from which there is something to remark
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,17 +242,25 @@ def _remarks(rates, dt, names, total) -> list[str]:
     seconds = float(u.Quantity(dt).to_decimal(u.second))
     for name, rate in rates.items():
         share = rate.to_decimal(u.Hz) * seconds
-        if not np.any(share > 0):
+        silent, saturated = np.mean(share == 0), np.mean(share >= _SATURATED)
+        text = f"{saturated:.0%} of its neurons spike in at least {_SATURATED:.0%} of all steps"
+        if silent == 1:
             remarks.append(
                 f"{name} is silent: no neuron spikes, so the figures mean nothing; scale the weights or the input up, or "
                 "lower the threshold."
             )
-        elif np.mean(share > 0) < 0.1:
-            remarks.append(f"{name} is nearly silent: {np.mean(share == 0):.0%} of its neurons never spike.")
-        elif np.mean(share >= _SATURATED) > 0.5:
+        elif silent > 0.9:
+            remarks.append(f"{name} is nearly silent: {silent:.0%} of its neurons never spike.")
+        # weights of either sign that are too large saturate some neurons and silence the others
+        elif saturated > 0.5 or (saturated >= _REMARKED and silent + saturated > 0.9):
             remarks.append(
-                f"{name} is saturated: {np.mean(share >= _SATURATED):.0%} of its neurons spike in at least {_SATURATED:.0%} "
-                "of all steps, so the figures mean nothing; scale the weights or the input down."
+                f"{name} is saturated: {text} and {silent:.0%} never, so the figures mean nothing; scale the weights or "
+                "the input down."
+            )
+        elif saturated >= _REMARKED:
+            remarks.append(
+                f"{name} is partly saturated: {text} and {silent:.0%} never, so the figures mean little for them; scale "
+                "the weights or the input down."
             )
     for which, side in (("the learner", 0), ("backpropagation", 1)):
         zero = [name for name, pair in zip(names, total, strict=True) if not np.any(pair[side])]

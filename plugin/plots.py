@@ -425,7 +425,7 @@ def plot_memory(lengths: Sequence[int], memory: dict[str, Any]) -> Figure:
 
 
 def _dead(report: GradientReport) -> bool:
-    return any("silent" in remark or "saturated" in remark for remark in report.remarks)
+    return any("silent" in remark or "is saturated" in remark for remark in report.remarks)
 
 
 def _steps(T: int) -> np.ndarray:

@@ -1,5 +1,7 @@
 """The gradient report: what it says is what the learners give; it leaves everything as it was; it knows bad networks."""
 
+import re
+
 import brainstate
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,7 @@ from matplotlib.figure import Figure
 
 import etrax
 from etrax import gradient_report
+from etrax.gradient_report import _remarks
 
 LIB = networks.package(etrax.neurons, etrax.synapses, etrax.neurons.LeakyReadout)
 
@@ -92,6 +95,24 @@ def test_a_silent_or_saturated_network_is_named(scale, words):
     assert not report.meaningful
     assert f"neu0 is {words}" in str(report)
     assert "mean nothing" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("shares", "words"),
+    [
+        ([0.0] * 5 + [1.0] * 5, "is saturated: 50% of .* and 50% never, so the figures mean nothing"),
+        ([0.0] * 3 + [1.0] * 6 + [0.1], "is saturated: 60% of .* and 30% never"),
+        ([0.0] * 2 + [0.9] * 4 + [0.1] * 4, "is partly saturated: 40% of .* and 20% never"),
+        ([0.9] + [0.1] * 9, "is partly saturated: 10% of .* and 0% never"),
+        ([0.0] * 19 + [0.1], "is nearly silent: 95%"),
+        ([0.0] * 4 + [0.1] * 16, None),
+        ([0.9] + [0.1] * 19, None),
+    ],
+)
+def test_silent_and_saturated_neurons_count_together(shares, words):
+    remarks = _remarks({"neu0": np.array(shares) / 1e-3 * networks.u.Hz}, 1.0 * networks.u.ms, [], [])
+    assert len(remarks) == (words is not None)
+    assert words is None or re.search(f"neu0 {words}", remarks[0])
 
 
 def test_a_wrong_number_of_windows_is_named():
