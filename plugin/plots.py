@@ -40,6 +40,8 @@ __all__ = [
     "save",
 ]
 
+_PARTS = {"train": (":", "-."), "validation": ("-", "--")}  # lines; the second ones where colours come again
+
 
 def save(figure: Figure, path: str | os.PathLike) -> Path:
     """Write a figure as PNG at 200 dots per inch; the file is there in full or not at all."""
@@ -180,31 +182,39 @@ def plot_learning(history: list[dict[str, Any]]) -> Figure:
     Parameters
     ----------
     history : list of dict
-        Rows as in ``metrics.csv``, of one or more methods.
+        Rows as in ``metrics.csv``, of one or more methods, or the ``history`` of `etrax.train`. What a row lacks, or has
+        as NaN, is left out.
     """
-    classifies = "train_accuracy" in history[0]
-    methods = list(dict.fromkeys(row["method"] for row in history))
+    methods = list(dict.fromkeys(row.get("method", "") for row in history))
+    classifies = any(_number(row, "train_accuracy") for row in history)
+    loss = "cross-entropy (nats)" if classifies else "squared error"
     columns = (
-        ("loss", "cross-entropy (nats)" if classifies else "squared error", 1.0),
+        ("loss", loss if any(methods) else "loss", 1.0),  # without a method, the loss is one of the user's own
         *([("accuracy", "accuracy (%)", 100.0)] if classifies else []),
         ("rate_hz", "firing rate (Hz)", 1.0),
     )
-    figure, axes = panels(3.0, 1, len(columns))
+    figure, axes = panels(3.0 + 0.2 * (len(methods) // 4), 1, len(columns))
+    shown = set()
     for axis, (column, label, factor) in zip(axes, columns, strict=True):
-        for method, colour in zip(methods, COLOURS, strict=False):
-            rows = [row for row in history if row["method"] == method]
-            epochs = [row["epoch"] for row in rows]
-            for part, style in (("train", ":"), ("validation", "-")):
-                curve = [factor * row[f"{part}_{column}"] for row in rows]
-                axis.plot(epochs, curve, style, marker="." if len(rows) == 1 else None, color=colour)
+        for i, method in enumerate(methods):
+            for part, styles in _PARTS.items():
+                key = f"{part}_{column}"
+                rows = [row for row in history if row.get("method", "") == method and _number(row, key)]
+                if rows:
+                    shown.add(part)
+                    epochs, curve = [row["epoch"] for row in rows], [factor * row[key] for row in rows]
+                    look = {"color": COLOURS[i % len(COLOURS)], "linestyle": styles[i // len(COLOURS) % len(styles)]}
+                    axis.plot(epochs, curve, marker="." if len(rows) == 1 else None, **look)
         axis.set_ylabel(label)
         axis.set_xlabel("epoch")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    for method, colour in zip(methods, COLOURS, strict=False):
-        axes[0].plot([], [], color=colour, label=METHODS[method].title)
-    for part, style in (("training", ":"), ("validation", "-")):
-        axes[0].plot([], [], style, color="0.3", label=part)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(methods) + 2)
+    for i, method in enumerate(methods if any(methods) else ()):
+        style = _PARTS["validation"][i // len(COLOURS) % 2]
+        name = METHODS[method].title if method in METHODS else method
+        axes[0].plot([], [], style, color=COLOURS[i % len(COLOURS)], label=name)
+    for part in (part for part in _PARTS if part in shown):
+        axes[0].plot([], [], _PARTS[part][0], color="0.3", label="training" if part == "train" else part)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure
 
 
@@ -426,6 +436,11 @@ def plot_memory(lengths: Sequence[int], memory: dict[str, Any]) -> Figure:
 
 def _dead(report: GradientReport) -> bool:
     return any("silent" in remark or "is saturated" in remark for remark in report.remarks)
+
+
+def _number(row: dict[str, Any], key: str) -> bool:
+    """Whether a row of a history has that number."""
+    return key in row and row[key] == row[key]
 
 
 def _steps(T: int) -> np.ndarray:

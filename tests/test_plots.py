@@ -8,6 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from etrax import GradientReport, network, plots, tasks
+from etrax.experiment import METHODS
 from etrax.training import Evaluation
 
 RECIPE = tasks.Recipe(n_rec=12, weight_scale=8.0 * u.mS)
@@ -80,6 +81,38 @@ def check(figure, units, tmp_path):
     for label in labels:
         box = label.get_window_extent()
         assert not label.get_text() or (page.contains(box.x0, box.y0) and page.contains(box.x1, box.y1)), label
+
+
+def curves(figure):
+    """The lines of each axis with something on them."""
+    return [[line for line in axis.lines if np.size(line.get_xdata())] for axis in figure.axes]
+
+
+@pytest.mark.parametrize(
+    ("rows", "labels", "lines"),
+    [
+        ([{"method": None, "validation_loss": None, "validation_rate_hz": None}] * 2, ["loss", "firing rate (Hz)"], 1),
+        ([{"method": None, "validation_loss": None, "validation_rate_hz": None}, {"method": None}], ["loss", "firing"], 2),
+        ([{}, {}], ["squared error", "firing rate (Hz)"], 2),
+        ([{"method": "d_rtrl", "train_accuracy": 0.5}, {"method": "mine"}], ["nats", "accuracy (%)", "firing"], 4),
+    ],
+)
+def test_a_history_need_not_have_every_column(rows, labels, lines):
+    full = {"method": "bptt", "train_accuracy": np.nan, "train_loss": 1.0, "train_rate_hz": 9.0}
+    full |= {"validation_loss": 2.0, "validation_rate_hz": 8.0, "validation_accuracy": np.nan}
+    history = [{"epoch": i} | {k: v for k, v in (full | row).items() if v is not None} for i, row in enumerate(rows)]
+    figure = plots.plot_learning(history)
+    assert all(label in axis.get_ylabel() for label, axis in zip(labels, figure.axes, strict=True))
+    assert len(curves(figure)[0]) == lines
+    assert not np.isnan(np.hstack([line.get_ydata() for drawn in curves(figure) for line in drawn])).any()
+
+
+def test_as_many_methods_as_there_are_look_different():
+    methods = list(METHODS)
+    figure = plots.plot_learning([dict(row, method=m) for m in methods for row in history()[:2]])
+    looks = {(line.get_color(), line.get_linestyle()) for line in curves(figure)[0]}
+    assert len(looks) == 2 * len(methods)
+    assert {METHODS[m].title for m in methods} <= {text.get_text() for text in figure.legends[0].get_texts()}
 
 
 def test_what_is_drawn_is_what_the_network_did(recorded):
