@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+import brainunit as u
 import numpy as np
 from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "LINES", "STYLE", "band", "panels"]
+__all__ = ["COLOURS", "LINES", "STYLE", "band", "chosen", "legend_above", "look", "panels", "two_axes", "unit_text"]
 
 STYLE: Any = {
     "font.size": 9,
@@ -37,6 +39,22 @@ def panels(height: float, *args, **kwargs) -> tuple[Figure, Any]:
     return figure, figure.subplots(*args, **kwargs)
 
 
+def look(number: int) -> dict[str, Any]:
+    """Colour and line of a curve: other lines where the colours come again."""
+    return {"color": COLOURS[number % len(COLOURS)], "linestyle": LINES[number // len(COLOURS) % len(LINES)]}
+
+
+def chosen(neurons: Iterable[int] | None, default: Iterable[int], n: int) -> list[int]:
+    """Numbers of neurons; a ValueError names ``neurons`` if there are none, or one beyond the ``n`` that there are."""
+    numbers = list(default if neurons is None else neurons)
+    if not numbers:
+        raise ValueError("`neurons` is empty: give the number of at least one.")
+    for number in numbers:
+        if number not in range(n):
+            raise ValueError(f"`neurons` has {number!r}, but there are {n} of them: give numbers from 0 to {n - 1}.")
+    return numbers
+
+
 def band(axis, x, values: np.ndarray, number: int, label: str) -> None:
     """Draw the mean over seeds as a line, all seeds within the band around it.
 
@@ -56,3 +74,22 @@ def band(axis, x, values: np.ndarray, number: int, label: str) -> None:
     colour = COLOURS[number % len(COLOURS)]
     axis.fill_between(x, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.2, linewidth=0)
     axis.plot(x, values.mean(axis=0), LINES[number % len(LINES)], color=colour, label=label)
+
+
+def two_axes(name: str, values: Any) -> np.ndarray:
+    """The mantissa as an array of two axes; a ValueError otherwise."""
+    values = np.asarray(u.get_mantissa(values), float)
+    if values.ndim != 2:
+        raise ValueError(f"`{name}` must have two axes, got shape {values.shape}: pick one trial, e.g. `values[:, 0]`.")
+    return values
+
+
+def unit_text(unit: u.Unit) -> str:
+    """How an axis names a unit."""
+    return "no unit" if unit.is_unitless else str(unit)
+
+
+def legend_above(axis) -> None:
+    """A legend in one row above the axis, at the right."""
+    entries = len(axis.get_legend_handles_labels()[0])
+    axis.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.0, ncols=entries)

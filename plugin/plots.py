@@ -17,7 +17,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .drawing import COLOURS, STYLE, band, panels
+from .drawing import COLOURS, STYLE, band, chosen, legend_above, look, panels, two_axes, unit_text
 from .experiment import METHODS
 from .files import atomic
 from .gradient_report import GradientReport
@@ -90,7 +90,7 @@ def plot_rasters(trial: Trial, classes: Sequence[str]) -> Figure:
     bottom.set_ylabel("output (no unit)")
     bottom.set_xlabel("time (ms)")
     bottom.set_xlim(0.0, time[-1] + time[0])
-    _legend_above(bottom)
+    legend_above(bottom)
     return figure
 
 
@@ -104,25 +104,33 @@ def plot_states(trial: Trial, neurons: Iterable[int] | None = None) -> Figure:
         From `etrax.network.record_trial`.
     neurons : iterable of int, optional
         Which neurons; three, from the busiest to the median one, if left out.
+
+    Raises
+    ------
+    ValueError
+        If there is no such neuron.
     """
-    neurons = [trial.ranked(share) for share in (0.0, 0.25, 0.5)] if neurons is None else list(neurons)
+    neurons = chosen(neurons, (trial.ranked(share) for share in (0.0, 0.25, 0.5)), trial.spikes.shape[1])
     figure, axes = panels(1.4 * len(neurons) + 1.6, len(neurons) + 1, 1, sharex=True)
     time, adaptation = _time(trial), axes[-1]
     V, threshold = (np.asarray(q.to_decimal(u.mV)) for q in (trial.V, trial.threshold))
-    for axis, k, colour in zip(axes, neurons, COLOURS, strict=False):
-        axis.plot(time, V[:, k], color=colour, label="membrane potential V")
+    for i, (axis, k) in enumerate(zip(axes[:-1], neurons, strict=True)):
+        axis.plot(time, V[:, k], color=look(i)["color"], label="membrane potential V")
         axis.plot(time, threshold[:, k], color="black", linestyle="--", linewidth=0.9, label="threshold")
         at = trial.spikes[:, k] > 0
         axis.plot(time[at], V[at, k], "v", color="black", markersize=3, label="spike")
         axis.set_ylabel("mV")
         axis.set_title(f"neuron {k}")
-        adaptation.plot(time, trial.a[:, k], color=colour, label=f"neuron {k}")
+        adaptation.plot(time, trial.a[:, k], label=f"neuron {k}", **look(i))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     adaptation.set_title("adaptation")
     adaptation.set_ylabel("a (spikes)")
     adaptation.set_xlabel("time (ms)")
     adaptation.set_xlim(0.0, time[-1] + time[0])
-    _legend_above(adaptation)
+    if len(neurons) <= len(COLOURS):  # more do not fit
+        legend_above(adaptation)
+    else:
+        figure.legend(*adaptation.get_legend_handles_labels(), loc="outside lower center", ncols=len(COLOURS))
     return figure
 
 
@@ -263,7 +271,7 @@ def plot_raster(spikes: Any, title: str = "") -> Figure:
     title : str
         What is shown.
     """
-    spikes = _two_axes("spikes", spikes)
+    spikes = two_axes("spikes", spikes)
     time, dt = _steps(len(spikes)), check_dt()
     figure, (top, bottom) = panels(3.6, 2, 1, sharex=True, height_ratios=[3, 1])
     step, neuron = np.nonzero(spikes)
@@ -286,25 +294,34 @@ def plot_raster(spikes: Any, title: str = "") -> Figure:
 
 
 @rc_context(STYLE)
-def plot_quantities(traces: dict[str, Any], neurons: Iterable[int] = (0, 1, 2)) -> Figure:
+def plot_quantities(traces: dict[str, Any], neurons: Iterable[int] | None = None) -> Figure:
     """States over time, one panel each with its unit, one colour per neuron.
 
     Parameters
     ----------
     traces : dict
         Name of a state -> array or Quantity (T, n).
-    neurons : iterable of int
-        Which neurons; those that there are not are left out.
+    neurons : iterable of int, optional
+        Which neurons, as far as a state has them; the first three if left out.
+
+    Raises
+    ------
+    ValueError
+        If no state has such a neuron.
     """
+    most = max(two_axes(name, values).shape[1] for name, values in traces.items())
+    numbers = chosen(neurons, range(min(3, most)), most)
     figure, axes = panels(1.5 * len(traces) + 0.7, len(traces), 1, sharex=True, squeeze=False)
     for axis, (name, values) in zip(axes[:, 0], traces.items(), strict=True):
-        unit, values = u.get_unit(values), _two_axes(name, values)
+        unit, values = u.get_unit(values), two_axes(name, values)
         time = _steps(len(values))
-        for k, colour in zip([k for k in neurons if k < values.shape[1]], COLOURS, strict=False):
-            axis.plot(time, values[:, k], color=colour, label=f"neuron {k}")
-        axis.set_ylabel(f"{name} ({_unit(unit)})")
+        for i, k in enumerate(numbers):
+            if k < values.shape[1]:
+                axis.plot(time, values[:, k], label=f"neuron {k}", **look(i))
+        axis.set_ylabel(f"{name} ({unit_text(unit)})")
         axis.set_xlim(0.0, time[-1] + time[0])
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(COLOURS))
+    fullest = max(axes[:, 0], key=lambda axis: len(axis.lines))
+    figure.legend(*fullest.get_legend_handles_labels(), loc="outside upper center", ncols=len(COLOURS))
     figure.align_ylabels(axes)
     axes[-1, 0].set_xlabel("time (ms)")
     return figure
@@ -321,7 +338,7 @@ def plot_heat(trace: Any, title: str = "eligibility trace", label: str = "presyn
     title, label : str
         What is shown, and what the rows are.
     """
-    unit, values = u.get_unit(trace), _two_axes("trace", trace)
+    unit, values = u.get_unit(trace), two_axes("trace", trace)
     time = _steps(len(values))
     figure, axis = panels(3.0)
     limit = float(np.abs(values).max()) or 1.0
@@ -336,7 +353,7 @@ def plot_heat(trace: Any, title: str = "eligibility trace", label: str = "presyn
         interpolation="nearest",
         extent=edges,
     )
-    figure.colorbar(image, ax=axis, label=f"trace ({_unit(unit)})")
+    figure.colorbar(image, ax=axis, label=f"trace ({unit_text(unit)})")
     axis.set_ylabel(label)
     axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel("time (ms)")
@@ -361,7 +378,7 @@ def plot_seeds(
     """
     figure, axis = panels(3.2)
     for i, (name, values) in enumerate(curves.items()):
-        values = _two_axes(name, values)
+        values = two_axes(name, values)
         at = np.arange(1, values.shape[1] + 1) if x is None else np.asarray(x)
         band(axis, at, values, i, f"{name} (n = {len(values)})")
     axis.set_ylabel(ylabel)
@@ -446,24 +463,6 @@ def _number(row: dict[str, Any], key: str) -> bool:
 def _steps(T: int) -> np.ndarray:
     """The end of each step in ms."""
     return float(check_dt().to_decimal(u.ms)) * np.arange(1, T + 1)
-
-
-def _two_axes(name: str, values: Any) -> np.ndarray:
-    """The mantissa as an array of two axes; a ValueError otherwise."""
-    values = np.asarray(u.get_mantissa(values), float)
-    if values.ndim != 2:
-        raise ValueError(f"`{name}` must have two axes, got shape {values.shape}: pick one trial, e.g. `values[:, 0]`.")
-    return values
-
-
-def _unit(unit: u.Unit) -> str:
-    return "no unit" if unit.is_unitless else str(unit)
-
-
-def _legend_above(axis) -> None:
-    """A legend in one row above the axis, at the right."""
-    entries = len(axis.get_legend_handles_labels()[0])
-    axis.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.0, ncols=entries)
 
 
 def _time(recording: Trial | TraceRecording) -> np.ndarray:

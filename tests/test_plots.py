@@ -92,7 +92,11 @@ def curves(figure):
     ("rows", "labels", "lines"),
     [
         ([{"method": None, "validation_loss": None, "validation_rate_hz": None}] * 2, ["loss", "firing rate (Hz)"], 1),
-        ([{"method": None, "validation_loss": None, "validation_rate_hz": None}, {"method": None}], ["loss", "firing"], 2),
+        (
+            [{"method": None, "validation_loss": None, "validation_rate_hz": None}, {"method": None}],
+            ["loss", "firing"],
+            2,
+        ),
         ([{}, {}], ["squared error", "firing rate (Hz)"], 2),
         ([{"method": "d_rtrl", "train_accuracy": 0.5}, {"method": "mine"}], ["nats", "accuracy (%)", "firing"], 4),
     ],
@@ -113,6 +117,29 @@ def test_as_many_methods_as_there_are_look_different():
     looks = {(line.get_color(), line.get_linestyle()) for line in curves(figure)[0]}
     assert len(looks) == 2 * len(methods)
     assert {METHODS[m].title for m in methods} <= {text.get_text() for text in figure.legends[0].get_texts()}
+
+
+@pytest.mark.parametrize("n", [1, 8, 12])
+def test_every_neuron_asked_for_is_drawn_and_looks_different(recorded, n):
+    trial = recorded[2]
+    for figure, panel in (
+        (plots.plot_states(trial, neurons=range(n)), -1),
+        (plots.plot_quantities({"V": trial.V, "a": trial.a[:, :1]}, neurons=range(n)), 0),
+    ):
+        drawn = curves(figure)
+        assert len({(line.get_color(), line.get_linestyle()) for line in drawn[panel]}) == n
+        assert all(drawn)
+
+
+@pytest.mark.parametrize(
+    ("neurons", "message"),
+    [([100], "`neurons` has 100, .* 12 .* from 0 to 11"), ([0, -1], "`neurons` has -1"), ([], "`neurons` is empty")],
+)
+def test_a_neuron_that_is_not_there_is_named(recorded, neurons, message):
+    trial = recorded[2]
+    for draw in (lambda: plots.plot_states(trial, neurons), lambda: plots.plot_quantities({"V": trial.V}, neurons)):
+        with pytest.raises(ValueError, match=message):
+            draw()
 
 
 def test_what_is_drawn_is_what_the_network_did(recorded):
