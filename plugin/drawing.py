@@ -9,7 +9,7 @@ import brainunit as u
 import numpy as np
 from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "LINES", "STYLE", "band", "chosen", "legend_above", "look", "panels", "two_axes", "unit_text"]
+__all__ = ["COLOURS", "LINES", "STYLE", "band", "chosen", "legend_above", "look", "padded", "panels", "two_axes", "unit_text"]
 
 STYLE: Any = {
     "font.size": 9,
@@ -65,15 +65,27 @@ def band(axis, x, values: np.ndarray, number: int, label: str) -> None:
     x : sequence (n,)
         Positions along the axis.
     values : array (seeds, n)
-        One curve per seed.
+        One curve per seed; NaN where one has stopped, which the others go on without.
     number : int
         Of the curve: its colour and line.
     label : str
         For the legend.
     """
     colour = COLOURS[number % len(COLOURS)]
-    axis.fill_between(x, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.2, linewidth=0)
-    axis.plot(x, values.mean(axis=0), LINES[number % len(LINES)], color=colour, label=label)
+    there = ~np.isnan(values).all(axis=0)
+    x, values = np.asarray(x)[there], values[:, there]
+    axis.fill_between(x, np.nanmin(values, axis=0), np.nanmax(values, axis=0), color=colour, alpha=0.2, linewidth=0)
+    axis.plot(x, np.nanmean(values, axis=0), LINES[number % len(LINES)], color=colour, label=label)
+
+
+def padded(rows: Any) -> Any:
+    """Rows of different lengths with NaN behind their ends; anything else as it is."""
+    if not isinstance(rows, list | tuple) or {np.ndim(row) for row in rows} != {1}:
+        return rows
+    table = np.full((len(rows), max(map(len, rows))), np.nan)
+    for line, row in zip(table, rows, strict=True):
+        line[: len(row)] = u.get_mantissa(row)
+    return table
 
 
 def two_axes(name: str, values: Any) -> np.ndarray:

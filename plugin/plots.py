@@ -17,7 +17,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .drawing import COLOURS, STYLE, band, chosen, legend_above, look, panels, two_axes, unit_text
+from .drawing import COLOURS, STYLE, band, chosen, legend_above, look, padded, panels, two_axes, unit_text
 from .experiment import METHODS
 from .files import atomic
 from .gradient_report import GradientReport
@@ -370,7 +370,7 @@ def plot_seeds(
     Parameters
     ----------
     curves : dict
-        Name -> array (seeds, epochs).
+        Name -> array (seeds, epochs), or a list with a row for each seed, shorter where it stopped early.
     ylabel, xlabel : str
         Quantity and unit on the axes.
     x : sequence of float, optional
@@ -378,8 +378,8 @@ def plot_seeds(
     """
     figure, axis = panels(3.2)
     for i, (name, values) in enumerate(curves.items()):
-        values = two_axes(name, values)
-        at = np.arange(1, values.shape[1] + 1) if x is None else np.asarray(x)
+        values = two_axes(name, padded(values))
+        at = np.arange(1, values.shape[1] + 1) if x is None else np.asarray(x)[: values.shape[1]]
         band(axis, at, values, i, f"{name} (n = {len(values)})")
     axis.set_ylabel(ylabel)
     axis.set_xlabel(xlabel)

@@ -203,6 +203,13 @@ def test_a_figure_of_any_network_is_returned_with_units(report, tmp_path, name):
     check(make(report), units, tmp_path)
 
 
+@pytest.mark.parametrize("rows", [[[1, 2, 3], [3]], [[1, 2, 3, np.nan], [3, np.nan, np.nan, np.nan]]])
+def test_seeds_that_stopped_early_count_as_long_as_they_ran(rows):
+    figure = plots.plot_seeds({"early": rows, "full": [[1, 2, 3], [1, 2, 3]]})
+    np.testing.assert_array_equal(curves(figure)[0][0].get_ydata(), [2, 2, 3])
+    np.testing.assert_array_equal(curves(figure)[0][1].get_ydata(), [1, 2, 3])
+
+
 def test_a_trial_must_be_picked():
     with pytest.raises(ValueError, match=r"`spikes` must have two axes.*pick one trial"):
         plots.plot_raster(np.zeros((5, 2, 3)))
