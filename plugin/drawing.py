@@ -9,7 +9,19 @@ import brainunit as u
 import numpy as np
 from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "LINES", "STYLE", "band", "chosen", "legend_above", "look", "padded", "panels", "two_axes", "unit_text"]
+__all__ = [
+    "COLOURS",
+    "LINES",
+    "STYLE",
+    "band",
+    "chosen",
+    "legend_above",
+    "look",
+    "padded",
+    "panels",
+    "two_axes",
+    "unit_text",
+]
 
 STYLE: Any = {
     "font.size": 9,

@@ -240,14 +240,20 @@ def plot_confusion(evaluation: Evaluation, classes: Sequence[str]) -> Figure:
     n = len(classes)
     counts = np.zeros((n, n), int)
     np.add.at(counts, (evaluation.labels, evaluation.predictions), 1)
-    figure = Figure(figsize=(4.9, 4.0), layout="constrained")
+    longest = max(len(str(name)) for name in classes)
+    upright = n > 12 or n * longest > 50
+    width = float(np.clip(4.5 + 0.08 * (n - 10) + 0.08 * longest, 4.9, 6.5))  # at most that of a page
+    figure = Figure(figsize=(width, 0.9 * width - 0.4), layout="constrained")
     axis = figure.subplots()
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     image = axis.imshow(100.0 * share, cmap="Blues", vmin=0.0, vmax=100.0, aspect="auto")
-    for i, j in np.argwhere(counts):
-        axis.text(j, i, str(counts[i, j]), ha="center", va="center", color="white" if share[i, j] > 0.5 else "black")
-    axis.set_xticks(range(n), classes)
-    axis.set_yticks(range(n), classes)
+    for i, j in np.argwhere(counts) if n <= 15 else ():  # more leave no room for numbers
+        colour, small = "white" if share[i, j] > 0.5 else "black", 60.0 * width / n / len(str(counts.max()))
+        axis.text(j, i, str(counts[i, j]), ha="center", va="center", color=colour, fontsize=min(9.0, small))
+    shown = range(0, n, -(-n // 45))  # names that fit
+    size = float(np.clip(230.0 / len(shown), 4.5, 9.0))
+    axis.set_xticks(shown, [classes[k] for k in shown], rotation=90 if upright else 0, fontsize=size)
+    axis.set_yticks(shown, [classes[k] for k in shown], fontsize=size)
     axis.set_xlabel("answer")
     axis.set_ylabel("right answer")
     axis.set_title(

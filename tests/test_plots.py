@@ -142,6 +142,21 @@ def test_a_neuron_that_is_not_there_is_named(recorded, neurons, message):
             draw()
 
 
+@pytest.mark.parametrize(
+    ("n", "name"), [(2, "class"), (10, "{}"), (10, "a long name {}"), (14, "{}"), (35, "class {}"), (120, "class {}")]
+)
+def test_names_and_counts_of_a_confusion_do_not_overlap(n, name):
+    labels, answers = np.divmod(np.tile(np.arange(n * n), 1111 if n < 20 else 1), n)
+    evaluation = Evaluation(0.1, 1.0, 20.0, labels, answers)
+    figure = plots.plot_confusion(evaluation, [name.format(k) for k in range(n)])
+    figure.draw_without_rendering()
+    axis = figure.axes[0]
+    assert figure.get_figwidth() <= 6.5
+    for texts in (axis.get_xticklabels(), axis.get_yticklabels(), axis.texts):
+        boxes = [text.get_window_extent() for text in texts]
+        assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
 def test_what_is_drawn_is_what_the_network_did(recorded):
     _, _, trial, _ = recorded
     assert trial.spikes.sum() > 0
