@@ -266,6 +266,25 @@ def test_a_malformed_record_is_named_when_it_is_read(file, name, value, message)
             source.scan()
 
 
+@pytest.mark.parametrize("factor", [1e3, 1e6])
+def test_times_in_other_units_are_noticed_unless_a_length_is_given(tmp_path, factor):
+    times = np.array([0.5, 0.9]) * factor
+    path = tmp_path / "a.h5"
+    for name, stated in (("a.h5", None), ("b.h5", 1.0 * u.second)):
+        records = [([0.1] * u.second, [0], 0), ([0.5, 0.9] * u.second, [0, 1], 1)]
+        data.write_events(tmp_path / name, records, n_units=2, duration=stated)
+    with h5py.File(path, "r+") as file:
+        del file.attrs["duration"]
+        file["spikes/times"][1] = times
+    with data.EventFile(path) as source:
+        for _ in range(2):
+            with pytest.raises(data.RecordError, match=f"record 1 of .*a.h5' ends at {times[1]:g} s: .* in seconds"):
+                source.batches(2, dt=MS)
+        assert source.batches(2, dt=MS, duration=5 * MS).steps == 5
+    with data.EventFile(tmp_path / "b.h5") as source:
+        assert source.batches(2, dt=MS).steps == 1000
+
+
 def test_a_truncated_file(file):
     content = file.read_bytes()
     file.write_bytes(content[: len(content) // 2])

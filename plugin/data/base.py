@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 AFTER = 1e-6  # seconds from the last spike to the end of a record whose length is not stated
+_LONG = 100.0  # seconds after which a record that states no length is taken for one in other units
 _EDGE = 1e-6  # part of a step by which a time may fall short of an edge through rounding and still lie beyond it
 
 
@@ -90,6 +91,8 @@ class Recordings(abc.ABC):
         Input units; None until a pass over the records has found it (see :meth:`scan`).
     duration : Quantity or None
         Length of the longest record; None until found likewise.
+    longest : int or None
+        The record that ``duration`` was found from; None where it is stated.
     """
 
     name: str
@@ -98,6 +101,7 @@ class Recordings(abc.ABC):
     classes: tuple[str, ...]
     n_units: int | None
     duration: u.Quantity | None
+    longest: int | None = None
 
     @abc.abstractmethod
     def _read(self, index: int) -> Record:
@@ -118,17 +122,18 @@ class Recordings(abc.ABC):
 
     def scan(self) -> None:
         """Read and check every record once, and set ``n_units`` and ``duration`` where they are not known."""
-        last, top = 0.0, -1
+        last, top, longest = 0.0, -1, 0
         for index in range(len(self)):
             record = self.read(index)
             if len(record.times):
+                longest = index if record.times[-1] > last else longest
                 last, top = max(last, float(record.times[-1])), max(top, int(record.units.max()))
         if top < 0:
             raise RecordError(f"{self.name!r} has no spike in any of its {len(self)} records: check how it was made.")
         if self.n_units is None:
             self.n_units = top + 1
         if self.duration is None:
-            self.duration = (last + AFTER) * u.second
+            self.duration, self.longest = (last + AFTER) * u.second, longest
 
     def batches(
         self,
@@ -180,7 +185,8 @@ class Recordings(abc.ABC):
         ValueError
             If an argument has a bad value.
         RecordError
-            While iterating, if a record is malformed.
+            If the length of the records is neither stated nor given and one ends after 100 s, which tells of times in
+            other units; while iterating, if a record is malformed.
         """
         return Batches(
             self,
@@ -282,7 +288,13 @@ class Batches:
         if source.n_units is None:
             raise ValueError(f"{source.name!r} does not know its number of units: give `n_units` when opening it.")
         if length is None:
-            length = seconds("duration", source.duration) - self._start
+            end = seconds("duration", source.duration)
+            if source.longest is not None and end > _LONG:
+                raise RecordError(
+                    f"record {source.longest} of {source.name!r} ends at {end:g} s: times must be in seconds, so divide them "
+                    "by 1000 if they are in ms, by 1e6 if in us; if it is that long, give `duration`."
+                )
+            length = end - self._start
             if not length > 0:
                 raise ValueError(
                     f"`start` is {start}, but the longest record ends at {source.duration}: start earlier."
