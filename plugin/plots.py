@@ -44,9 +44,9 @@ _PARTS = {"train": (":", "-."), "validation": ("-", "--")}  # lines; the second 
 
 
 def save(figure: Figure, path: str | os.PathLike) -> Path:
-    """Write a figure as PNG at 200 dots per inch; the file is there in full or not at all."""
+    """Write a figure at 200 dots per inch, as PNG or what the suffix says; the file is there in full or not at all."""
     with atomic(path) as draft:
-        figure.savefig(draft, dpi=200)
+        figure.savefig(draft, dpi=200, format=Path(path).suffix[1:] or "png")  # the draft has a name of its own
     return Path(path)
 
 

@@ -225,6 +225,12 @@ def test_seeds_that_stopped_early_count_as_long_as_they_ran(rows):
     np.testing.assert_array_equal(curves(figure)[0][1].get_ydata(), [1, 2, 3])
 
 
+@pytest.mark.parametrize(("name", "start"), [("a", b"\x89PNG"), ("a.b.png", b"\x89PNG"), ("a.pdf", b"%PDF")])
+def test_a_figure_is_written_in_the_format_of_its_suffix(tmp_path, name, start):
+    assert plots.save(Figure(), tmp_path / name).read_bytes().startswith(start)
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
 def test_a_trial_must_be_picked():
     with pytest.raises(ValueError, match=r"`spikes` must have two axes.*pick one trial"):
         plots.plot_raster(np.zeros((5, 2, 3)))
