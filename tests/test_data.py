@@ -368,8 +368,9 @@ def test_a_task_becomes_a_file(tmp_path):
 # -- rasters and tonic ---------------------------------------------------------------------
 
 
-def test_rasters(tmp_path):
-    spikes = np.random.default_rng(0).integers(0, 3, (4, 7, 5))
+@pytest.mark.parametrize("dtype", [int, np.uint8, np.float32, np.float64])
+def test_rasters(tmp_path, dtype):
+    spikes = np.random.default_rng(0).integers(0, 3, (4, 7, 5)).astype(dtype)
     np.savez(tmp_path / "a.npz", spikes=spikes, labels=[0, 1, 0, 1], speakers=[0, 0, 1, 1])
     rasters = data.Rasters.load(tmp_path / "a.npz", dt=MS)
     (batch,) = rasters.batches(4, dt=MS, counts=True)
@@ -383,6 +384,9 @@ def test_rasters(tmp_path):
         ({"spikes": np.zeros((2, 3, 4), int)}, "lacks the array 'labels', so no record has labels"),
         ({"spikes": np.zeros((2, 3)), "labels": [0, 0]}, "must be whole numbers of shape"),
         ({"spikes": np.zeros((2, 3, 4), int), "labels": [0]}, "record 1 of .* has no label"),
+        ({"spikes": np.full((2, 3, 4), 0.5), "labels": [0, 0]}, "record 0 of .* that is not whole"),
+        ({"spikes": np.full((2, 3, 4), np.inf), "labels": [0, 0]}, "record 0 of .* that is not whole"),
+        ({"spikes": np.zeros((2, 3, 4), complex), "labels": [0, 0]}, "must be whole numbers of shape"),
         ({"spikes": np.full((2, 3, 4), -1), "labels": [0, 0]}, "record 0 of .* negative number of spikes"),
     ],
 )

@@ -21,7 +21,7 @@ class Rasters(Recordings):
     Parameters
     ----------
     spikes : array (N, T, n_units)
-        Number of spikes of each record, step and unit; bool or whole numbers from 0 on. May be a ``numpy.memmap``.
+        Number of spikes of each record, step and unit; bool or whole numbers from 0 on, of any type. May be a ``numpy.memmap``.
     labels : array of int (N,)
         Class of each record.
     dt : Quantity
@@ -36,7 +36,8 @@ class Rasters(Recordings):
     Raises
     ------
     RecordError
-        If shapes or types do not fit together; while reading, if a record has a negative number of spikes.
+        If shapes or types do not fit together; while reading, if a record has a number of spikes that is negative
+        or not whole.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Rasters(Recordings):
         self.name = name
         self._spikes = spikes if isinstance(spikes, np.memmap) else np.asarray(spikes)
         kind = self._spikes.dtype
-        if self._spikes.ndim != 3 or kind.kind not in "bui":
+        if self._spikes.ndim != 3 or kind.kind not in "buif":
             raise RecordError(
                 f"the spikes of {name!r} must be whole numbers of shape (records, steps, units), got {kind} "
                 f"{self._spikes.shape}."
@@ -95,6 +96,8 @@ class Rasters(Recordings):
 
     def _read(self, index: int) -> Record:
         raster = np.asarray(self._spikes[index])
+        if raster.dtype.kind == "f" and not (np.isfinite(raster) & (raster == np.rint(raster))).all():
+            raise RecordError(f"record {index} of {self.name!r} has a number of spikes that is not whole: count them.")
         if (raster < 0).any():
             raise RecordError(f"record {index} of {self.name!r} has a negative number of spikes: count from 0 on.")
         step, unit = np.nonzero(raster)
