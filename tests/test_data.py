@@ -321,50 +321,6 @@ def test_without_h5py(tmp_path, monkeypatch):
         data.EventWriter(tmp_path / "a.h5", n_units=2)
 
 
-# -- writing -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("record", "message"),
-    [
-        (([2, 1] * u.ms, [0, 0], 0), "record 1 for .*: the time of spike 1, 0.001 s, comes after a later one"),
-        (([1.0], [0], 0), "record 1 for .* has times without a unit of time"),
-        (([1.0] * u.ms, [3], 0), "record 1 for .*: spike 0 is of unit 3; units must be from 0 to 2"),
-        (([1.0] * u.ms, [0.5], 0), "record 1 for .* has units of type float64"),
-        (([1.0] * u.ms, [0], -1), "record 1 for .* has label -1"),
-        (([1.0] * u.ms, [0], 0, 7), "record 1 for .* has a speaker, unlike those before it"),
-        (([9.0] * u.ms, [0], 0), "record 1 for .* has a spike at 0.009.* s, after its end at 0.005 s"),
-    ],
-)
-def test_a_malformed_record_is_not_written_and_the_old_file_stays(tmp_path, record, message):
-    path = tmp_path / "a.h5"
-    path.write_text("before")
-    good = ([1.0] * u.ms, [0], 0)
-    with pytest.raises(data.RecordError, match=message):
-        data.write_events(path, [good, record], n_units=3, duration=5 * MS)
-    assert path.read_text() == "before"
-    assert [p.name for p in tmp_path.iterdir()] == ["a.h5"]
-
-
-def test_a_file_without_records_is_not_written(tmp_path):
-    with pytest.raises(data.RecordError, match="would have no record"):
-        data.write_events(tmp_path / "a.h5", [], n_units=3)
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_task_becomes_a_file(tmp_path):
-    with brainstate.environ.context(precision=32):
-        task = tasks.get("digits", duration=20 * MS)
-        batch = next(iter(task.test(40)))
-        n = data.write_batches(tmp_path / "digits.h5", [batch], dt=MS, classes=task.classes)
-    assert n == 40
-    with data.EventFile(tmp_path / "digits.h5") as file:
-        (read,) = file.batches(40, dt=MS)
-        assert file.classes == task.classes
-        np.testing.assert_array_equal(read.xs, batch.xs)
-        np.testing.assert_array_equal(read.labels, np.asarray(batch.ys)[-1])
-
-
 # -- rasters and tonic ---------------------------------------------------------------------
 
 

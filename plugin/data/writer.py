@@ -20,6 +20,7 @@ from typing import Any
 import brainunit as u
 import numpy as np
 
+from etrax.feed import fields
 from etrax.files import atomic
 
 from .base import AFTER, Record, RecordError, check_record, seconds
@@ -203,7 +204,7 @@ def write_batches(
     dt: u.Quantity,
     classes: Sequence[str] | None = None,
 ) -> int:
-    """Write the trials of a task as an event file, e.g. ``task.train(32)`` of ``etrax.tasks.get("digits")``.
+    """Write trials as an event file, e.g. ``task.train(32)`` of ``etrax.tasks.get("digits")``.
 
     A spike of step ``s`` gets the time ``(s + 1/2) dt``, so that binning with the same ``dt`` gives the same raster.
 
@@ -211,8 +212,9 @@ def write_batches(
     ----------
     path : str or path
         The file to write.
-    batches : iterable of Batch
-        Rasters ``xs (T, B, n_in)`` of 0 and 1 and labels ``ys (T, B)``; the label of a trial is that of its last step.
+    batches : iterable of tuple
+        ``(xs, ys)`` or ``(xs, ys, mask)``, as training takes them: rasters ``xs (T, B, n_in)`` of 0 and 1 and labels
+        ``ys (T, B)`` or ``(B,)``; the label of a trial is that of the last step that the mask counts.
     dt : Quantity
         Time step of the rasters.
     classes : sequence of str, optional
@@ -222,12 +224,27 @@ def write_batches(
     -------
     int
         Number of records.
+
+    Raises
+    ------
+    ValueError
+        If a batch is none of a classification, or its inputs are other values than 0 and 1.
     """
     step = seconds("dt", dt)
     writer: EventWriter | None = None
     with contextlib.ExitStack() as stack:
         for batch in batches:
-            xs, labels = np.asarray(batch.xs), np.asarray(batch.ys)[-1]
+            xs, ys, mask = map(np.asarray, fields(batch))
+            if ys.ndim != 2 or not np.issubdtype(ys.dtype, np.integer):
+                raise ValueError(
+                    f"`batches` must have labels, whole numbers of shape (T, B) or (B,), as targets, got {ys.dtype} "
+                    f"{ys.shape}: an event file holds a class for each trial, not values to follow."
+                )
+            if xs.ndim != 3:
+                raise ValueError(f"`batches` must have inputs of shape (T, B, n_in), got {xs.shape}: flatten them.")
+            counted = np.broadcast_to(mask.reshape(len(xs), -1) > 0, ys.shape)
+            last = len(xs) - 1 - np.argmax(counted[::-1], axis=0)
+            labels = ys[last, np.arange(ys.shape[1])]
             if not np.isin(xs, (0, 1)).all():
                 raise ValueError("`batches` must hold spikes, 0 or 1: threshold other values first.")
             if writer is None:
