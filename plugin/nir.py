@@ -147,7 +147,9 @@ class _Export:
         for p in self.projections:
             name, syn, out = self.names[id(p)], getattr(p, "syn", None), getattr(p, "out", None)
             if not isinstance(p.comm, _LAYERS):
-                raise _cannot(f"`comm` of `{name}` ({type(p.comm).__name__})", f"it has {_names(_LAYERS)} only.")
+                raise ValueError(
+                    f"`comm` of `{name}` ({type(p.comm).__name__}) cannot be written: etrax writes Linear and Conv2d only."
+                )
             if p.modules:
                 raise _cannot(f"what `{name}` applies before `comm`", "pass spikes to it directly.")
             if syn is not None and (type(syn) is not Expon or type(p.post) is CubaLIF):

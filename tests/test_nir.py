@@ -241,13 +241,18 @@ class One(brainstate.nn.Module):
         ({"neuron": neurons.ALIF}, r"`neu` \(ALIF\)"),
         ({"syn": synapses.Alpha}, "synapse Alpha of `proj`"),
         ({"out": synapses.COBA(E=1.0 * u.mV)}, "output COBA of `proj`"),
-        ({"comm": lambda x: x}, r"`comm` of `proj` \(function\)"),
         ({"times": 0.5}, "input of `proj`, which is computed"),
     ],
 )
 def test_what_cannot_be_expressed_is_named(changes, words):
     with pytest.raises(ValueError, match=f"NIR cannot express .*{words}"):
         etrax.to_nir(One(**changes), jnp.zeros(5))
+
+
+@pytest.mark.parametrize("comm", [lambda x: x, brainstate.nn.Conv1d((5, 1), 3, 1)])
+def test_a_layer_that_is_not_written_is_named(comm):
+    with pytest.raises(ValueError, match=rf"`comm` of `proj` \({type(comm).__name__}\) .* Linear and Conv2d only"):
+        etrax.to_nir(One(comm=comm), jnp.zeros(5))
 
 
 def test_the_missing_package_is_named(monkeypatch):
