@@ -44,6 +44,11 @@ def _cross_entropy(output, y):
 
 
 def _squared_error(output, y):
+    if u.math.shape(output) != u.math.shape(y):  # NumPy's rules would compare each trial with the targets of all
+        raise ValueError(
+            f"`ys` has shape {u.math.shape(y)} at a step but the output {u.math.shape(output)}: give `ys` of shape "
+            "(T, B, n_out)."
+        )
     error = jnp.square(u.get_mantissa(output - y))
     return jnp.mean(error, axis=tuple(range(1, error.ndim)))
 

@@ -134,6 +134,17 @@ def test_batches_of_several_kinds():
             etrax.train(trained.learner(), [batch])
 
 
+def test_targets_are_not_stretched():
+    xs, ys = next(trained.validation())
+    for targets in (ys, ys[..., None], ys[0]):
+        with pytest.raises(
+            ValueError, match=r"`ys` has shape .* the output \(3, 2\): give `ys` of shape \(T, B, n_out\)"
+        ):
+            etrax.train(trained.learner(), [(xs, targets)], loss="mse")
+        with pytest.raises(ValueError, match="give `ys` of shape"):
+            etrax.training.evaluate(trained.learner().model, [(xs, targets)], "mse")
+
+
 # -- constraints ---------------------------------------------------------------------------
 
 
