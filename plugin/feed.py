@@ -95,7 +95,7 @@ def fields(batch) -> tuple[Any, Any, np.ndarray]:
     Raises
     ------
     ValueError
-        If it is something else.
+        If it is something else, or no step of the mask counts.
     """
     if hasattr(batch, "xs") and hasattr(batch, "labels"):
         batch = (batch.xs, batch.labels)
@@ -116,5 +116,10 @@ def fields(batch) -> tuple[Any, Any, np.ndarray]:
     if np.shape(ys)[:2] != (T, B) or mask.shape not in ((T,), (T, B)):
         raise ValueError(
             f"`xs` of a batch has {T} steps of {B} trials, but `ys` has shape {np.shape(ys)} and the mask {mask.shape}: they must agree."
+        )
+    if not (np.all(np.isfinite(mask)) and np.all(mask >= 0) and np.any(mask)):
+        raise ValueError(
+            f"the mask of a batch goes from {mask.min()} to {mask.max()}: give finite weights from 0 on, some of them above 0, "
+            "or leave the mask out."
         )
     return xs, ys, mask

@@ -13,6 +13,7 @@ from typing import Any
 import brainstate
 import braintools
 import jax.numpy as jnp
+import numpy as np
 
 from .checkpoint import Checkpoints, pack_random, pack_states, unpack_random, unpack_states
 from .feed import Feed, fields
@@ -202,11 +203,20 @@ class Loop:
             at.stopped = "max_batches"
 
     def windowed(self, mask):
-        """A mask within the loss window."""
+        """A mask within the loss window; a ValueError if nothing is left of it."""
         if self.options.loss_window is None:
             return mask
-        window = self.options.window(len(mask), brainstate.environ.get_dt())
-        return mask * window.reshape(-1, *[1] * (mask.ndim - 1))
+        dt = brainstate.environ.get_dt()
+        window = self.options.window(len(mask), dt)
+        within = mask * window.reshape(-1, *[1] * (mask.ndim - 1))
+        if not within.any():
+            steps = np.flatnonzero(mask.any(axis=tuple(range(1, mask.ndim))))
+            start, stop = self.options.loss_window
+            raise ValueError(
+                f"`loss_window` is {start} to {stop}, but the mask of the batch counts from {steps[0] * dt} to "
+                f"{(steps[-1] + 1) * dt} only: no step counts; choose a window that meets it."
+            )
+        return within
 
     def _advance_schedule(self) -> None:
         schedule = self.optimizer.lr

@@ -131,10 +131,7 @@ def make_update(
             learner.reset_state()
         mask, T = jnp.asarray(mask, brainstate.environ.dftype()), mask.shape[0]
         # the loss counts where the mask says, the cost of rates everywhere
-        mean = jnp.mean(mask)
-        weights = jnp.asarray(
-            jnp.where(mean > 0, mask / jnp.where(mean > 0, mean, 1.0), 0.0), brainstate.environ.dftype()
-        )
+        weights = mask / jnp.mean(mask)
         period, chunk = _period(learner, options, T)
         full, rest = divmod(T, period)
         data, parts = (xs, ys, weights), []
