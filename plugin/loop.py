@@ -124,6 +124,7 @@ class Loop:
             if saved is not None:
                 unpack_random(saved["random"])
             elif self.store is not None:
+                self.store.clear()  # not before: a wrong argument leaves the training that was there
                 self.save()
             while self.at.stopped is None:
                 self._next()

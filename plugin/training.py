@@ -231,7 +231,6 @@ def _saved(store: Checkpoints | None, resume: bool) -> dict[str, Any] | None:
             f"`folder` {str(store.folder)!r} holds a training that is not finished: go on with `resume=True`, name another "
             "folder, or delete it."
         )
-    store.clear()
     return None
 
 

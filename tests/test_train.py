@@ -3,6 +3,7 @@
 import csv
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -286,6 +287,16 @@ def _stop_and_go_on(whole, tmp_path):
     assert (tmp_path / "log.csv").read_bytes() == (whole[0] / "log.csv").read_bytes()
     same(trained.short(tmp_path, resume=True), whole[1])  # it is finished: nothing happens
     assert len(rows(tmp_path)) == len({row["batch"] for row in rows(tmp_path)})
+
+
+def test_a_wrong_argument_leaves_what_is_finished(whole, tmp_path):
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match="'nothing', which fits no parameter"):
+        trained.short(tmp_path, constraints={"nothing": etrax.Clamp(low=0.0)})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == files
+    trained.short(tmp_path, max_batches=1)  # a new one takes its place
+    assert checkpoint.Checkpoints(tmp_path).latest()["position"]["count"] == 1
 
 
 def test_other_options_do_not_resume(whole):
