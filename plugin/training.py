@@ -198,14 +198,15 @@ def evaluate(
 
 
 def unfinished(folder: str | os.PathLike) -> bool:
-    """Whether a folder holds checkpoints of a training that has not come to its end."""
+    """Whether a folder holds checkpoints of a training that has begun and not come to its end."""
     if not os.path.isdir(folder):
         return False
     try:
         saved = Checkpoints(folder).latest()
     except ValueError:  # none of them is whole
         return True
-    return saved is not None and saved["position"]["stopped"] is None
+    # one that failed in its first batch has nothing to lose, and may have been given wrong arguments
+    return saved is not None and saved["position"]["stopped"] is None and saved["position"]["count"] > 0
 
 
 def _validation(task: Any, validation: Callable | None, options: TrainOptions) -> Callable[[], Iterable] | None:

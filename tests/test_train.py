@@ -299,6 +299,12 @@ def test_a_wrong_argument_leaves_what_is_finished(whole, tmp_path):
     assert checkpoint.Checkpoints(tmp_path).latest()["position"]["count"] == 1
 
 
+def test_a_first_batch_that_fails_leaves_room_for_another_training(whole, tmp_path):
+    with pytest.raises(FloatingPointError, match="batch 1 "):
+        trained.short(tmp_path, stream=trained.Stream(bad_at=1))
+    same(trained.short(tmp_path), whole[1])
+
+
 def test_other_options_do_not_resume(whole):
     with pytest.raises(ValueError, match="`clip_norm` is 2.0 but the training to resume was begun with 1.0"):
         trained.short(whole[0], resume=True, clip_norm=2.0)
