@@ -40,6 +40,8 @@ class Position:
         A row for each epoch that has ended.
     validation : dict
         What the last validation gave.
+    validated : int, optional
+        Batches up to the last validation.
     best_loss, since_best
         The lowest validation loss, and validations since.
     seconds : float
@@ -54,6 +56,7 @@ class Position:
     totals: dict[str, float] = dataclasses.field(default_factory=dict)
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     validation: dict[str, float] = dataclasses.field(default_factory=dict)
+    validated: int | None = None
     best_loss: float | None = None
     since_best: int = 0
     seconds: float = 0.0
@@ -182,7 +185,7 @@ class Loop:
                 raise ValueError("`task` gives no batch: check that it has trials for a full one, and is not used up.")
             at.stopped = "data"
             return
-        if self.options.validate_every is None:
+        if self.options.validate_every is None and at.validated != at.count:  # a training may have ended there before
             self._write(self.validate())
         at.seconds = time.perf_counter() - self._began
         at.history.append(at.row())
@@ -240,6 +243,7 @@ class Loop:
             state.value = values[name]
         unpack_random(random)
         at = self.at
+        at.validated = at.count
         at.validation = {
             "validation_loss": held_out.loss,
             "validation_accuracy": held_out.accuracy,

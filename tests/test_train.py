@@ -305,6 +305,24 @@ def test_a_first_batch_that_fails_leaves_room_for_another_training(whole, tmp_pa
     same(trained.short(tmp_path), whole[1])
 
 
+def test_a_batch_is_validated_once(tmp_path):
+    data = [*trained.validation()] * 2
+    calls = []
+
+    def go_on(batches):
+        def validation():
+            calls.append(batches)
+            return data
+
+        options = etrax.TrainOptions(epochs=3, max_batches=batches, patience=5, min_delta=100.0)
+        etrax.train(trained.learner(), data, options, validation=validation, folder=tmp_path, resume=True)
+
+    for batches in (2, 4, 5):  # the first two end with an epoch
+        go_on(batches)
+    assert calls == [2, 4, 5]
+    assert checkpoint.Checkpoints(tmp_path).latest()["position"]["since_best"] == 2  # the first one is the lowest
+
+
 def test_other_options_do_not_resume(whole):
     with pytest.raises(ValueError, match="`clip_norm` is 2.0 but the training to resume was begun with 1.0"):
         trained.short(whole[0], resume=True, clip_norm=2.0)
