@@ -113,7 +113,8 @@ def make_update(
     def step(x, y, weight):
         out = learner(x)
         value = jnp.mean(weight * u.get_mantissa(loss.function(out, y)))
-        return value + cost(), (value, out, _mean_spikes(model))
+        # outputs of other losses may be of any form
+        return value + cost(), (value, out if loss.classifies else (), _mean_spikes(model))
 
     def segment(data, chunk, trial=False):
         xs, ys, weights = data
@@ -144,8 +145,8 @@ def make_update(
         if rest:
             tail = jax.tree.map(lambda a: a[full * period :], data)
             parts.append(jax.tree.map(lambda a: a[None], segment(tail, None if chunk is None else min(chunk, rest))))
-        losses, outputs, spikes = (
-            jnp.concatenate([p[i].reshape(-1, *p[i].shape[2:]) for p in parts]) for i in range(3)
+        losses, outputs, spikes = jax.tree.map(
+            lambda *leaves: jnp.concatenate([a.reshape(-1, *a.shape[2:]) for a in leaves]), *(p[:3] for p in parts)
         )
         norms = jnp.concatenate([p[3] for p in parts])
         finite = jnp.isfinite(jnp.mean(losses)) & _all_finite([state.value for state in params.values()])

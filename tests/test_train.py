@@ -111,6 +111,32 @@ def test_a_model_is_compiled_and_a_function_is_a_loss():
     np.testing.assert_allclose(histories[0][-1]["train_loss"], histories[1][-1]["train_loss"], rtol=1e-6)
 
 
+def test_a_function_is_a_loss_of_several_outputs():
+    class Two(trained.Net):
+        def update(self, x):
+            out = super().update(x)
+            return {"out": out, "twice": 2 * out}
+
+    targets = (next(trained.validation())[0], np.ones((trained.T, trained.B, trained.N_OUT)))
+    nets, losses = [], []
+    for kind, error in (
+        (Two, lambda output, y: jnp.mean((output["twice"] - y) ** 2, axis=-1)),
+        (trained.Net, lambda output, y: jnp.mean((2 * output - y) ** 2, axis=-1)),
+    ):
+        with brainstate.random.seed_context(1):
+            net = kind()
+        net.syn.comm.weight.value = jax.tree.map(lambda w: 10 * jnp.abs(w), net.syn.comm.weight.value)  # it fires
+        losses.append([etrax.train(net, [targets], etrax.TrainOptions(update=3), loss=error).history[0]["train_loss"]])
+        losses[-1].append(etrax.training.evaluate(net, [targets], error).loss)
+        nets.append(
+            [np.asarray(leaf) for s in net.states(brainstate.ParamState).values() for leaf in jax.tree.leaves(s.value)]
+        )
+    assert losses[0][1] < losses[0][0]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-12)
+    for ours, theirs in zip(*nets, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9)
+
+
 class Records(NamedTuple):
     xs: np.ndarray
     labels: np.ndarray
