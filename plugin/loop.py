@@ -12,7 +12,6 @@ from typing import Any
 
 import brainstate
 import braintools
-import jax.numpy as jnp
 import numpy as np
 
 from .checkpoint import Checkpoints, pack_random, pack_states, unpack_random, unpack_states
@@ -157,7 +156,7 @@ class Loop:
     def _train_on(self, batch: Any) -> None:
         options, at = self.options, self.at
         xs, ys, mask = fields(batch)
-        measured = {k: float(v) for k, v in self.update(xs, jnp.asarray(ys), self.windowed(mask)).items()}
+        measured = {k: float(v) for k, v in self.update(xs, ys, self.windowed(mask)).items()}
         at.batch, at.count = at.batch + 1, at.count + 1
         if not measured.pop("finite"):
             raise FloatingPointError(self._failure(measured))

@@ -107,8 +107,12 @@ def make_update(
     params: dict,
     project: Callable[[], None],
 ) -> Callable:
-    """A compiled ``(xs, ys, mask) -> {loss, accuracy, rate_hz, gradient_norm, finite}`` that trains on one batch."""
+    """A compiled ``(xs, ys, mask) -> {loss, accuracy, rate_hz, gradient_norm, finite}`` that trains on one batch.
+
+    Labels without an output are a ValueError before anything changes.
+    """
     model, cost = learner.model, _rate_cost(learner.model, options)
+    check = _label_check(learner, loss)
 
     def step(x, y, weight):
         out = learner(x)
@@ -158,7 +162,37 @@ def make_update(
             "finite": finite,
         }
 
-    return update
+    def checked(xs, ys, mask):
+        check(xs, ys, mask)
+        return update(xs, jnp.asarray(ys), mask)
+
+    return checked
+
+
+def _label_check(run: Callable, loss: Loss) -> Callable[[Any, Any, np.ndarray], None]:
+    """A function of ``(xs, ys, mask)``: a ValueError if the loss takes labels and ``ys`` holds one without an output."""
+    n_out = None
+
+    def check(xs, ys, mask):
+        nonlocal n_out
+        if not loss.classifies:
+            return
+        ys = np.asarray(ys)
+        if ys.ndim != 2 or not np.issubdtype(ys.dtype, np.integer):
+            raise ValueError(
+                f"`ys` is an array of {ys.dtype} of shape {ys.shape}, but a loss of classes takes labels: give whole numbers of "
+                "shape (T, B) or (B,), or another `loss`."
+            )
+        if n_out is None:
+            n_out = brainstate.transform.eval_shape(run, xs[0]).shape[-1]
+        counted = np.broadcast_to(np.reshape(mask, (len(ys), -1)) > 0, ys.shape)
+        wrong = ys[(ys >= n_out) | (ys < 0) & counted]  # where the mask is 0, -1 may stand for no label
+        if wrong.size:
+            raise ValueError(
+                f"`ys` has label {wrong[0]}, but the model has {n_out} outputs: labels are 0 to {n_out - 1}."
+            )
+
+    return check
 
 
 def _period(learner, options: TrainOptions, T: int) -> tuple[int, int | None]:
@@ -278,7 +312,7 @@ def evaluate_with(
     forward: Callable, model: brainstate.nn.Module, batches: Iterable, loss: Loss, window: Callable | None = None
 ) -> Evaluation:
     """Run a compiled forward pass over batches of trials, each mask within a window."""
-    parts = []
+    parts, check = [], _label_check(model, loss)
     for batch in batches:
         xs, ys, mask = fields(batch)
         ys, n = np.asarray(ys), np.shape(ys)[1]
@@ -287,6 +321,7 @@ def evaluate_with(
         for start in range(0, n, size):  # a smaller batch is filled up with its last trial, for one compiled shape
             index = np.minimum(np.arange(start, start + size), n - 1)
             weights = mask[:, index] if mask.ndim == 2 else mask
+            check(xs[:, index], ys[:, index], weights)
             kept = min(size, n - start)
             result = [np.asarray(leaf)[:kept] for leaf in forward(xs[:, index], ys[:, index], weights)]
             losses, rates, *answers = result

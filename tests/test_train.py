@@ -179,6 +179,36 @@ def test_a_mask_without_a_step_that_counts(weights, window, message):
     same(trained.weights(learner), start)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda ys: ys + 1, "`ys` has label 2, but the model has 2 outputs: labels are 0 to 1"),
+        (lambda ys: ys - 1, "`ys` has label -1, but the model has 2 outputs"),
+        (lambda ys: ys.astype(float), r"`ys` is an array of float64 of shape \(8, 3\).*give whole numbers"),
+        (lambda ys: np.eye(2, dtype=int)[ys], r"`ys` is an array of int64 of shape \(8, 3, 2\).*give whole numbers"),
+    ],
+)
+def test_labels_without_an_output(change, message):
+    xs, ys = next(trained.validation())
+    learner = trained.learner()
+    start = trained.weights(learner)
+    with pytest.raises(ValueError, match=message):
+        etrax.train(learner, [(xs, change(ys))])
+    same(trained.weights(learner), start)
+    with pytest.raises(ValueError, match=message):
+        etrax.training.evaluate(learner.model, [(xs, change(ys))])
+
+
+def test_no_label_is_needed_where_nothing_counts():
+    xs, ys = next(trained.validation())
+    mask, results = np.arange(trained.T) >= 2, []
+    for labels in (ys, np.where(mask[:, None], ys, -1)):
+        learner = trained.learner()
+        etrax.train(learner, [(xs, labels, mask)])
+        results.append(trained.weights(learner))
+    same(*results)
+
+
 def test_targets_are_not_stretched():
     xs, ys = next(trained.validation())
     for targets in (ys, ys[..., None], ys[0]):
