@@ -11,7 +11,7 @@ import numpy as np
 
 from .tasks.base import positive
 
-__all__ = ["TrainOptions", "check_seed"]
+__all__ = ["TrainOptions", "check_seed", "title"]
 
 UPDATES = ("step", "chunk", "trial")
 FREE = ("epochs", "max_batches", "log_every", "tensorboard", "checkpoint_every", "keep")  # may change on resuming
@@ -136,7 +136,7 @@ class TrainOptions:
     def fixed(self) -> dict[str, str]:
         """The options that must stay as they are when a training is resumed, as text."""
         given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in FREE}
-        given["constraints"] = {pattern: _title(function) for pattern, function in self.constraints.items()}
+        given["constraints"] = {pattern: title(function) for pattern, function in self.constraints.items()}
         return {name: str(value) for name, value in given.items()}
 
 
@@ -146,7 +146,7 @@ def check_seed(seed: Any) -> None:
         raise ValueError(f"`seed` must be a whole number from 0 to 2**32 - 1, got {seed!r}.")
 
 
-def _title(function: Callable) -> str:
+def title(function: Callable) -> str:
     """A function as text that is the same in another process."""
     return (
         repr(function)

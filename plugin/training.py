@@ -33,7 +33,7 @@ from .loop import Loop
 from .module import check_dt
 from .options import TrainOptions
 from .tasks import Task
-from .updates import Evaluation, Loss, evaluate_with, make_forward, make_update, named_loss
+from .updates import Evaluation, Loss, evaluate_with, make_forward, make_update, named_loss, title_of
 
 __all__ = ["Evaluation", "TrainOptions", "TrainResult", "evaluate", "train", "unfinished"]
 
@@ -149,7 +149,12 @@ def train(
     project = make_projection(params, options.constraints)
     project()
     optimizer.register_trainable_weights(params)
-    identity = {"learner": type(learner).__name__, "optimizer": type(optimizer).__name__, "dt": str(dt)}
+    identity = {
+        "learner": type(learner).__name__,
+        "optimizer": f"{type(optimizer).__name__} with the learning rate {float(optimizer.current_lr):g}",
+        "loss": title_of(loss),
+        "dt": str(dt),
+    }
     forward = make_forward(learner.model, loss)
 
     def measure() -> Evaluation:

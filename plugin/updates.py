@@ -15,9 +15,9 @@ import numpy as np
 
 from .feed import fields
 from .module import Neuron
-from .options import TrainOptions
+from .options import TrainOptions, title
 
-__all__ = ["LOSSES", "Evaluation", "Loss", "evaluate_with", "make_forward", "make_update", "named_loss"]
+__all__ = ["LOSSES", "Evaluation", "Loss", "evaluate_with", "make_forward", "make_update", "named_loss", "title_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +67,11 @@ def named_loss(loss: str | Loss | Callable) -> Loss:
             raise ValueError(f"`loss` must be one of {', '.join(LOSSES)}, or a function of (output, y); got {loss!r}.")
         return LOSSES[loss]
     return loss if isinstance(loss, Loss) else Loss(loss)
+
+
+def title_of(loss: Loss) -> str:
+    """A loss as text that is the same in another process: its key in ``LOSSES``, or the name of its function."""
+    return next((name for name, known in LOSSES.items() if known == loss), title(loss.function))
 
 
 @dataclasses.dataclass(frozen=True)

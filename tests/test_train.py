@@ -382,6 +382,14 @@ def test_a_batch_is_validated_once(tmp_path):
 def test_other_options_do_not_resume(whole):
     with pytest.raises(ValueError, match="`clip_norm` is 2.0 but the training to resume was begun with 1.0"):
         trained.short(whole[0], resume=True, clip_norm=2.0)
+    slow = braintools.optim.StepLR(base_lr=1e-3, step_size=7, gamma=0.7)
+    for changes, message in (
+        ({"optimizer": braintools.optim.Adam(lr=slow)}, "is Adam with the learning rate 0.001 but .* rate 0.03"),
+        ({"loss": "stepwise_cross_entropy"}, "`loss` is stepwise_cross_entropy but .*begun with cross_entropy"),
+    ):
+        given = {"optimizer": braintools.optim.Adam(lr=3e-2), **changes}
+        with pytest.raises(ValueError, match=message):
+            etrax.train(trained.learner(), trained.Stream(), trained.options(), folder=whole[0], resume=True, **given)
 
 
 def test_a_longer_training_goes_on(whole, tmp_path):
