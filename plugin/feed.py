@@ -25,9 +25,18 @@ class Feed:
         again and dropped, so it must give the same ones again.
     options : TrainOptions
         Batch size and seed.
+
+    Raises
+    ------
+    TypeError
+        If the data is something else.
     """
 
     def __init__(self, data: Any, options: TrainOptions):
+        if isinstance(data, str):
+            raise TypeError(f"`task` is the name {data!r}: give the task, `etrax.tasks.get({data!r})`.")
+        if not (hasattr(data, "train") or callable(data) or hasattr(data, "__iter__") or hasattr(data, "__getitem__")):
+            raise TypeError(f"`task` must be a task, a function or an iterable of batches, got {type(data).__name__}.")
         self._data, self._options = data, options
         self._iterator: Any = None
 

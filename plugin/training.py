@@ -27,6 +27,7 @@ import numpy as np
 from .checkpoint import Checkpoints, optimizer_states
 from .constraints import make_projection
 from .feed import Feed
+from .files import writable_folder
 from .learner import D_RTRL, EligibilityTrace, compile
 from .logs import bar_of
 from .loop import Loop
@@ -124,7 +125,7 @@ def train(
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If an argument is wrong, if a new training would write over one that is not finished, or if a checkpoint does
         not fit.
     FloatingPointError
@@ -133,6 +134,13 @@ def train(
         After Ctrl-C; with a folder, once the running batch is done and a checkpoint is written.
     """
     options = TrainOptions() if options is None else options
+    if not isinstance(options, TrainOptions):
+        raise TypeError(f"`options` must be an `etrax.TrainOptions`, got {options!r}: `etrax.TrainOptions(epochs=5)`.")
+    if optimizer is not None and not isinstance(optimizer, braintools.optim.Optimizer):
+        raise TypeError(
+            f"`optimizer` must be one of `braintools.optim`, got {optimizer!r}: `braintools.optim.Adam(lr=1e-3)`; one of optax "
+            "goes into `braintools.optim.OptaxOptimizer(tx)`."
+        )
     dt = check_dt()
     if loss is None:
         loss = task.loss if isinstance(task, Task) else "cross_entropy"
@@ -141,7 +149,7 @@ def train(
         raise ValueError("`resume` needs the `folder` that the training has written to.")
     trials: Any = _validation(task, validation, options)
     feed = Feed(task, options)
-    store = None if folder is None else Checkpoints(folder, options.keep)
+    store = None if folder is None else Checkpoints(writable_folder(folder, "folder"), options.keep)
     saved = _saved(store, resume)
     learner = _compiled(learner, feed)
     params = dict(learner.param_states if weights is None else weights)

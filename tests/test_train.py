@@ -17,6 +17,7 @@ import brainunit as u
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import trained
 
@@ -314,6 +315,22 @@ def test_a_stream_that_ends_and_one_that_is_empty():
 def test_bad_options(changes, message):
     with pytest.raises(ValueError, match=message):
         etrax.TrainOptions(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"optimizer": "adam"}, TypeError, "`optimizer` must be .*got 'adam': `braintools.optim.Adam"),
+        ({"optimizer": optax.adam(1e-3)}, TypeError, r"`optimizer` must be .*`braintools.optim.OptaxOptimizer\(tx\)`"),
+        ({"options": {"epochs": 2}}, TypeError, r"`options` must be .*got \{'epochs': 2\}"),
+        ({"task": "digits"}, TypeError, r"`task` is the name 'digits': give .*etrax.tasks.get\('digits'\)"),
+        ({"task": 3}, TypeError, "`task` must be .*got int"),
+        ({"folder": __file__}, ValueError, "`folder` .*test_train.py' cannot be written .*a file of that name"),
+    ],
+)
+def test_a_bad_argument(changes, error, message):
+    with pytest.raises(error, match=message):
+        etrax.train(trained.Net(), **{"task": [next(trained.validation())], **changes})
 
 
 # -- stopped and resumed -------------------------------------------------------------------
