@@ -104,7 +104,7 @@ def fields(batch) -> tuple[Any, Any, np.ndarray]:
     Raises
     ------
     ValueError
-        If it is something else, or no step of the mask counts.
+        If it is something else, or the mask holds what is no weight.
     """
     if hasattr(batch, "xs") and hasattr(batch, "labels"):
         batch = (batch.xs, batch.labels)
@@ -126,9 +126,8 @@ def fields(batch) -> tuple[Any, Any, np.ndarray]:
         raise ValueError(
             f"`xs` of a batch has {T} steps of {B} trials, but `ys` has shape {np.shape(ys)} and the mask {mask.shape}: they must agree."
         )
-    if not (np.all(np.isfinite(mask)) and np.all(mask >= 0) and np.any(mask)):
+    if not (np.all(np.isfinite(mask)) and np.all(mask >= 0)):
         raise ValueError(
-            f"the mask of a batch goes from {mask.min()} to {mask.max()}: give finite weights from 0 on, some of them above 0, "
-            "or leave the mask out."
+            f"the mask of a batch goes from {mask.min()} to {mask.max()}: give finite weights from 0 on, or leave it out."
         )
     return xs, ys, mask

@@ -206,20 +206,23 @@ class Loop:
             at.stopped = "max_batches"
 
     def windowed(self, mask):
-        """A mask within the loss window; a ValueError if nothing is left of it."""
-        if self.options.loss_window is None:
-            return mask
-        dt = brainstate.environ.get_dt()
-        window = self.options.window(len(mask), dt)
-        within = mask * window.reshape(-1, *[1] * (mask.ndim - 1))
-        if not within.any():
-            steps = np.flatnonzero(mask.any(axis=tuple(range(1, mask.ndim))))
-            start, stop = self.options.loss_window
+        """A mask within the loss window; a ValueError if nothing is left of a trial's. In a stream, parts may count nowhere."""
+        within, window = mask, self.options.loss_window
+        if window is not None:
+            counted = self.options.window(len(mask), brainstate.environ.get_dt())
+            within = mask * counted.reshape(-1, *[1] * (mask.ndim - 1))
+        if within.any() or not self.options.reset:
+            return within
+        if not mask.any():
             raise ValueError(
-                f"`loss_window` is {start} to {stop}, but the mask of the batch counts from {steps[0] * dt} to "
-                f"{(steps[-1] + 1) * dt} only: no step counts; choose a window that meets it."
+                "the mask of a batch is 0 at every step: no step counts, so nothing could be learnt from it."
             )
-        return within
+        steps = np.flatnonzero(mask.any(axis=tuple(range(1, mask.ndim))))
+        dt = brainstate.environ.get_dt()
+        raise ValueError(
+            f"`loss_window` is {window[0]} to {window[1]}, but the mask of the batch counts from {steps[0] * dt} to "
+            f"{(steps[-1] + 1) * dt} only: no step counts; choose a window that meets it."
+        )
 
     def _advance_schedule(self) -> None:
         schedule = self.optimizer.lr

@@ -141,7 +141,7 @@ def make_update(
             learner.reset_state()
         mask, T = jnp.asarray(mask, brainstate.environ.dftype()), mask.shape[0]
         # the loss counts where the mask says, the cost of rates everywhere
-        weights = mask / jnp.mean(mask)
+        weights = mask / jnp.maximum(jnp.mean(mask), jnp.finfo(mask.dtype).tiny)  # a part of a stream may count nowhere
         period, chunk = _period(learner, options, T)
         full, rest = divmod(T, period)
         data, parts = (xs, ys, weights), []

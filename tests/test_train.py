@@ -166,7 +166,7 @@ def test_batches_of_several_kinds():
     ("weights", "window", "message"),
     [
         (np.arange(trained.T) >= 6, (0 * u.ms, 6 * u.ms), "`loss_window` is .*counts from 6.* to 8.*no step counts"),
-        (np.zeros(trained.T), None, "mask of a batch goes from 0.0 to 0.0"),
+        (np.zeros(trained.T), None, "mask of a batch is 0 at every step"),
         (np.where(np.arange(trained.T) == 3, np.nan, 1.0), None, "mask of a batch .*finite weights"),
         (np.arange(trained.T) - 1.0, None, "mask of a batch goes from -1.0 to 6.0"),
     ],
@@ -177,6 +177,15 @@ def test_a_mask_without_a_step_that_counts(weights, window, message):
     for mask in (weights, np.repeat(weights[:, None], trained.B, axis=1)):
         with pytest.raises(ValueError, match=message):
             etrax.train(learner, [(*next(trained.validation()), mask)], etrax.TrainOptions(loss_window=window))
+    same(trained.weights(learner), start)
+
+
+def test_a_part_of_a_stream_may_count_nowhere():
+    learner = trained.learner()
+    start = trained.weights(learner)
+    batch = (*next(trained.validation()), np.zeros(trained.T))
+    result = etrax.train(learner, [batch], etrax.TrainOptions(reset=False))
+    assert result.history[-1]["train_loss"] == 0
     same(trained.weights(learner), start)
 
 
