@@ -352,8 +352,8 @@ class Engine:
                     kept[i] = (L, *(_over_time(*blocks[what], size) for what in ("D", "f")))
                 if i in passed:
                     passed[i] = self.adjoints[i].back(L, blocks, start + jnp.arange(size), passed[i])
-                if descend and i in passed:
-                    above = {**above, **self._sent_back(i, passed[i], start, sent)}
+                    if descend:
+                        above = {**above, **self._sent_back(i, passed[i], start, sent)}
             if descend:  # with parameters between two populations, outside a projection
                 more = pullback((one, above))[1]
             if weights:
