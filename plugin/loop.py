@@ -213,7 +213,7 @@ class Loop:
             within = mask * counted.reshape(-1, *[1] * (mask.ndim - 1))
         if within.any() or not self.options.reset:
             return within
-        if not mask.any():
+        if window is None or not mask.any():
             raise ValueError(
                 "the mask of a batch is 0 at every step: no step counts, so nothing could be learnt from it."
             )
