@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from .graph import Connection, Structure, TrainedConstant
-from .jacobian import Kind, matmul, transpose_apply
+from .jacobian import Entries, Kind, matmul, transpose_apply
 from .population import Population
 
 __all__ = ["Adjoint", "put"]
@@ -34,7 +34,9 @@ class Adjoint:
     ``M``
         the product of all ``D`` from the first scanned step to the end of the chunk;
     ``F``
-        ``M_t f_t`` over time.
+        ``M_t f_t`` over time;
+    ``sizes``
+        sums over time of ``|M_t f_t|``.
 
     Of the drives of constants, whose input is always 1, only the sums over time are kept.
 
@@ -61,8 +63,11 @@ class Adjoint:
         self.shapes = {Kind.UNIFORM: (), Kind.PER_NEURON: full[1:], Kind.VARYING: full}
         self.dtype = dtype
 
-    def end(self, K: int, back: bool, ct: bool, forms: bool) -> Passed:
-        """What a scan begins with at the end of a chunk of ``K`` steps; ``forms`` asks for ``M`` and ``F``."""
+    def end(self, K: int, back: bool, ct: bool, forms: bool, room: Passed | None = None) -> Passed:
+        """What a scan begins with at the end of a chunk of ``K`` steps; ``forms`` asks for ``M`` and ``F``.
+
+        ``room`` holds longer arrays in place of some of ``ct`` and ``F``, and asks for ``sizes``.
+        """
 
         def blank(d, kind):
             shape = self.shapes[kind]
@@ -79,6 +84,12 @@ class Adjoint:
             suffix, trace = self.structure.suffix, self.structure.trace
             out["M"] = {(i, j): jnp.full(self.shapes[kind], i == j, self.dtype) for (i, j), kind in suffix.items()}
             out["F"] = {d: {s: blank(d, kind) for s, kind in trace[d].items()} for d in self.drives}
+        if room:
+            out = {key: value | room.get(key, {}) for key, value in out.items()}
+            out["sizes"] = {
+                d: {s: jnp.zeros(self.shapes[kind], self.dtype) for s, kind in self.structure.trace[d].items()}
+                for d in room["F"]
+            }
         return out
 
     def back(self, L: dict, blocks: dict, times, passed: Passed) -> Passed:
@@ -112,15 +123,25 @@ class Adjoint:
                 passed["back"] = {s: self._fit(v, Kind.VARYING) for s, v in {**zero, **transpose_apply(D, a)}.items()}
             if "M" in passed:
                 M, trace = passed["M"], self.structure.trace
-                F, M = matmul(M, f), matmul(M, D)
+                F, M = matmul(M, f), self.product(M, D)
                 passed["F"] = {
                     d: {s: self._note(d, old, F[s, d], trace[d][s], t) for s, old in noted.items()}
                     for d, noted in passed["F"].items()
                 }
-                passed["M"] = {key: self._fit(M.get(key, 0.0), kind) for key, kind in self.structure.suffix.items()}
+                passed["M"] = M
+                if "sizes" in passed:
+                    passed["sizes"] = {
+                        d: {s: old + self._fit(jnp.abs(F[s, d]), self.structure.trace[d][s]) for s, old in sums.items()}
+                        for d, sums in passed["sizes"].items()
+                    }
             return passed, None
 
         return jax.lax.scan(step, passed, (times, L, D1, f1), reverse=True)[0]
+
+    def product(self, later: Entries, earlier: Entries) -> Entries:
+        """The product of all ``D`` over two stretches of time."""
+        M = matmul(later, earlier)
+        return {key: self._fit(M.get(key, 0.0), kind) for key, kind in self.structure.suffix.items()}
 
     def _fit(self, value, kind: Kind):
         return jnp.broadcast_to(jnp.asarray(value, self.dtype), self.shapes[kind])

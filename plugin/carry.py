@@ -20,6 +20,7 @@ least a quarter as many parameters; any other is carried by a window in place of
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -29,7 +30,7 @@ from .graph import Connection, Graph
 from .jacobian import Kind, matmul
 from .layer import Layer, per_row
 
-__all__ = ["CARRIES", "Carry", "Dense", "Nothing", "RankOne", "Window", "make_carry"]
+__all__ = ["CARRIES", "Carry", "Dense", "Nothing", "RankOne", "Window", "collect", "make_carry", "memory"]
 
 CARRIES = ("dense", "window", "rank1", "none")
 MOST_WEIGHTS = 4  # effective weights per parameter that a dense trace may have
@@ -131,29 +132,39 @@ class Dense(Layer, Carry):
 
     def advance(self, eps, M0, F, x):
         """See `Carry.advance`."""
-        eps = jax.tree.map(lambda leaf: leaf.astype(self.dtype), eps)
-        new = {}
-        for state, kind in self.kinds.items():
-            mixing = {k: M0[state, k] for k in self.kinds if (state, k) in M0}
-            if kind is Kind.UNIFORM:
-                every = jnp.broadcast_to(F[state], x.shape[:2])  # row by row: the input need not be transposed
-                item = {"x": jnp.einsum("rt,rti->ri", every, x) + sum(m * eps[k]["x"] for k, m in mixing.items())}
-                if self.bias:
-                    item["one"] = jnp.sum(F[state]) + sum(m * eps[k]["one"] for k, m in mixing.items())
-                new[state] = item
-                continue
-            factor = self.over_time(F[state])
-            item = {"x": self.outer(x, factor)}
-            if self.bias:
-                item["one"] = jnp.sum(factor, 1)
-            for k, m in mixing.items():
-                m = self.full(m)
-                old = eps[k]["x"]
-                item["x"] += (self.at_pre(old) if self.kinds[k] is Kind.UNIFORM else old) * self.at_post(m)
-                if self.bias:
-                    item["one"] += eps[k]["one"] * m
-            new[state] = item
+        new = jax.tree.map(jnp.add, self.formed({state: F[state] for state in self.kinds}, x), self.aged(eps, M0))
         return jax.tree.map(lambda leaf: leaf.astype(self.stored), new)
+
+    def formed(self, F, x) -> Trace:
+        """What steps add to the trace of the states in ``F``."""
+        new = {}
+        for state, value in F.items():
+            if self.kinds[state] is Kind.UNIFORM:
+                every = jnp.broadcast_to(value, x.shape[:2])  # row by row: the input need not be transposed
+                new[state] = {"x": jnp.einsum("rt,rti->ri", every, x)} | ({"one": jnp.sum(value)} if self.bias else {})
+                continue
+            factor = self.over_time(value)
+            new[state] = {"x": self.outer(x, factor)} | ({"one": jnp.sum(factor, 1)} if self.bias else {})
+        return new
+
+    def aged(self, eps, M0) -> Trace:
+        """What is left of the trace of the states in ``eps`` after a time whose product of all ``D`` is ``M0``."""
+        eps = jax.tree.map(lambda leaf: leaf.astype(self.dtype), eps)
+        new: Trace = {}
+        for state in eps:
+            terms = []
+            for k, old in eps.items():
+                if (state, k) not in M0:
+                    continue
+                m = M0[state, k]
+                if self.kinds[state] is Kind.UNIFORM:
+                    terms.append(jax.tree.map(lambda leaf, m=m: m * leaf, old))
+                    continue
+                m = self.full(m)
+                x = self.at_pre(old["x"]) if self.kinds[k] is Kind.UNIFORM else old["x"]
+                terms.append({"x": x * self.at_post(m)} | ({"one": old["one"] * m} if self.bias else {}))
+            new[state] = jax.tree.map(lambda *parts: sum(parts[1:], parts[0]), *terms)
+        return new
 
     def carried(self, values, eps, back):
         """See `Carry.carried`."""
@@ -377,6 +388,11 @@ class RankOne(Layer, Carry):
         return f"rank 1, decay {self.decay}"
 
 
+def collect(grads: dict, more: dict) -> dict:
+    """Gradients ``{number: value}`` with ``more`` added, as far as they are asked for."""
+    return {**grads, **{i: jax.tree.map(jnp.add, grads[i], g) for i, g in more.items() if i in grads}}
+
+
 def make_carry(graph: Graph, connection: Connection, options: dict[str, Any]) -> Carry:
     """The carry that a learner's options ask for."""
     kind = options["carry"]
@@ -412,14 +428,23 @@ def natural_window(graph: Graph, connection: Connection, tolerance: float) -> in
     ValueError
         If a state does not decay.
     """
-    states = graph.structures[connection.population].trace.get(connection.drive, {})
-    slowest = max(
-        (graph.rest[connection.population, s, s] for s in states if (connection.population, s, s) in graph.rest),
-        default=0.0,
-    )
-    if slowest >= 1.0:
+    steps = memory(graph, connection, tolerance)
+    if steps is None:
         raise ValueError(
-            f"a state behind {connection.name} does not decay by itself (factor {slowest:.3g} per step), so `tolerance` gives no "
+            f"a state behind {connection.name} does not decay by itself, so `tolerance` gives no "
             "window: pass `window=` as a number of steps, or a layer that has a trace (see `etrax.register_pattern`) with `carry='dense'`."
         )
+    return steps
+
+
+def memory(graph: Graph, connection: Connection, tolerance: float, states: Iterable[str] | None = None) -> int | None:
+    """Steps after which the slowest state behind a connection has decayed to ``tolerance``, at rest; None if it does not decay.
+
+    ``states`` narrows down the states that are looked at.
+    """
+    behind = graph.structures[connection.population].trace.get(connection.drive, {})
+    keys = [(connection.population, s, s) for s in (behind if states is None else states)]
+    slowest = max((graph.rest[key] for key in keys if key in graph.rest), default=0.0)
+    if slowest >= 1.0:
+        return None
     return max(1, math.ceil(math.log(tolerance) / math.log(slowest))) if slowest > 0 else 1

@@ -20,17 +20,17 @@ import jax
 import jax.numpy as jnp
 
 from .adjoint import Adjoint, put
-from .carry import Carry, RankOne
+from .carry import Carry, RankOne, collect
 from .graph import Graph
 from .jacobian import Kind, marked
 from .layer import Layer
 from .pure import Pure, like
-from .recorder import Recorder, recording
+from .recorder import NOTHING, Recorder, recording
+from .signals import Signals
 
-__all__ = ["NOTHING", "Engine"]
+__all__ = ["Engine"]
 
 MOST_STEPS = 128  # looked at together: what is seen of them stays in the cache
-NOTHING: dict[str, dict] = {"sent": {}, "new": {}}  # of a step, to be handed over to `Engine._observe`
 _AXES = {"loss": 0, "aux": 0, "varying": 0, "constant": None, "x": 0, "y": 0}  # where `Engine._observe` depends on time
 
 
@@ -77,7 +77,6 @@ class Engine:
         self.weights = weights
         self.within = within
         self.through_depth = through_depth
-        self.order = list(range(len(graph.populations)))  # from the top down, if credit goes through depth
         self._simulated = Pure(self._simulate, graph.states)
         self._observed = Pure(self._observe, graph.states)
         self._plain = Pure(self._step_with_zeros, graph.states)
@@ -97,7 +96,9 @@ class Engine:
         more, _ = self._observed.trace(self.zeros, {"sent": blank, "new": {}}, *slices)
         self.used = sorted({*used, *more, *weights})
         self.ahead = self._find_inputs(used, slices)
-        self._find_signals(slices)
+        values = graph.states.read(self.used)
+        found = Signals(graph, traces, self._observed, self.zeros, weights, within, values, slices)
+        self.signals, self.order = found.states, found.order
 
     # -- one step ------------------------------------------------------------------------
 
@@ -173,71 +174,6 @@ class Engine:
         sent = self._simulated.vmap(set(), in_axes=(None, *[0] * len(slices)))(values, {}, *slices)
         return {name: sent[name] for name in self.ahead}
 
-    def _find_signals(self, slices) -> None:
-        """Which states carry a learning signal, by dependency; every weight must get one of these or a path of its own."""
-        seen: set = set()
-        feeds: set = set()  # (what, connection that it feeds in the same step), empty unless credit goes through depth
-        values = self.graph.states.read(self.used)
-
-        def probe(key, zeros, own):
-            # nothing is handed over, so that what projections send depends on the zeros too
-            _, out = self._observed({**values, **own}, zeros, NOTHING, *slices)
-            sent = [marked(leaf, (key, name), feeds) for name, y in out["y"].items() for leaf in jax.tree.leaves(y)]
-            return marked(out["loss"], key, seen), sent
-
-        def lift(tree):
-            return jax.tree.map(lambda a: jnp.asarray(a)[None], tree)
-
-        self.signals: set = set()
-        if jax.eval_shape(lambda: self._observed(values, self.zeros, NOTHING, *slices)[1]["loss"]) is None:
-            return
-        for name, zero in self.zeros.items():
-            jax.eval_shape(jax.vmap(lambda z, name=name: probe(name, {**self.zeros, name: z}, {})), lift(zero))
-        self.signals = set(seen)
-        self._order_by(feeds)
-        if self.within == "multi-step":
-            return  # a path may lead through later steps
-        for i in self.weights:
-            state = self.graph.states.all[i]
-            if any(self._is_signalled(c) for c in self.graph.sources if state in c.params.values()):
-                continue
-            jax.eval_shape(jax.vmap(lambda v, i=i: probe(i, self.zeros, {i: v})), lift(values[i]))
-            if i not in seen and not self._reaches(i, feeds):
-                name = ".".join(map(str, self.graph.paths.get(id(state), (f"state {i}",))))
-                raise ValueError(
-                    f"no path leads from the parameter {name} to the loss within one step, so its online gradient is always "
-                    "zero: let the loss (or a layer above, in the same step) read what it feeds, or leave it out with "
-                    "`weights=`."
-                )
-
-    def _order_by(self, feeds: set) -> None:
-        """Put populations in order, those that feed no other first; states that feed one with a signal get a signal."""
-        home = {h.name: i for i, p in enumerate(self.graph.populations) for h in p.hidden}
-        target = {c.name: c.population for c in self.graph.connections.values()}
-        below = {(home[s], target[name]) for s, name in feeds if home[s] != target[name]}
-        waiting, order = list(self.order), []
-        while waiting:
-            free = [i for i in waiting if not any((i, j) in below for j in waiting)]
-            if not free:
-                raise ValueError(
-                    "`through_depth` needs an order of the populations, but some feed each other within one step: let one of them "
-                    "read the spikes of the step before (`get_spike()` ahead of its call)."
-                )
-            order += free
-            waiting = [i for i in waiting if i not in free]
-            self.signals |= {s for s in home if home[s] in waiting and self._reaches(s, feeds)}
-        if feeds:
-            self.order = order
-
-    def _reaches(self, key, feeds: set) -> bool:
-        """Whether a state or parameter feeds a connection whose population has a learning signal."""
-        return any((key, c.name) in feeds and self._is_signalled(c) for c in self.graph.connections.values())
-
-    def _is_signalled(self, source) -> bool:
-        trace = self.traces[source.name]
-        structure = self.graph.structures[source.population]
-        return any((s, k) in structure.suffix for s in self.signals for k in trace.kinds)
-
     def advance(self, values, eps, args) -> dict:
         """The trace after one step, from values of the states before it."""
         out = self._observed(values, self.zeros, NOTHING, *args)[1]
@@ -250,7 +186,8 @@ class Engine:
             kept = ({}, *(_over_time(*blocks[what], 1) for what in ("D", "f")))
             if self._has_adjoint(i):
                 passed = self.adjoints[i].back({}, blocks, jnp.arange(1), self.adjoints[i].end(1, False, False, True))
-            self._train(i, passed, kept, x, values, eps, new, {})
+            seen = {"x": x, "passed": {i: passed}, "kept": {i: kept}}
+            self.train(self.sources(i), seen, values, eps, new, {})
         return new
 
     # -- one chunk -----------------------------------------------------------------------
@@ -272,41 +209,81 @@ class Engine:
         tuple
             Values of the written states, the trace, gradients ``{number: value}``, losses ``(K,)``, aux.
         """
+        after, seen, grads, loss, aux = self.look(values, slices, mask, last)
+        new_eps = dict(eps)
+        for i in self.order:
+            self.train(self.sources(i), seen, values, eps, new_eps, grads, first, last)
+        return after, {name: self.traces[name].keep(value) for name, value in new_eps.items()}, grads, loss, aux
+
+    def look(self, values, slices, mask, last=False, room=None, at=0) -> tuple[dict, dict, dict, Any, Any]:
+        """Run ``K`` steps and collect the factors of gradients and traces, without their products.
+
+        Parameters
+        ----------
+        values, slices, mask, last
+            As for `chunk`.
+        room : dict, optional
+            Longer arrays that take the factors of some populations, as in what is returned.
+        at : int
+            Where in these arrays time begins.
+
+        Returns
+        -------
+        tuple
+            Values of the written states; ``{"x", "most", "passed", "kept"}``, which are by connection the inputs and,
+            if there is ``room`` for them, the largest by row, and by population what the adjoint passed on and
+            what a trace of rank 1 needs; gradients of parameters outside every projection; losses ``(K,)``; aux.
+        """
         fixed = {i: v for i, v in values.items() if i not in self.written}
         start = {i: values[i] for i in self.written}
+        room = {"x": {}, "passed": {}} if room is None else room
 
         K = mask.shape[0]
         layers = self._layers()
 
         ahead = self._send_ahead(values, slices)
         known = {name: y for name, (_, y) in ahead.items()}
+        begin = {name: at if name in room["x"] else 0 for name in layers}
 
         def forward(carry, at):
             now, x, states = carry
             t, known, slices = at
             new, sent = self._simulated({**fixed, **now}, known, *slices)
             new = like(now, {**now, **new})
-            x = {name: put(x[name], layers[name].input(sent[name][0]), t) for name in x}
+            x = {name: put(x[name], layers[name].input(sent[name][0]), begin[name] + t) for name in x}
             states = jax.tree.map(lambda a, v: jax.lax.dynamic_update_index_in_dim(a, v, t + 1, 0), states, new)
-            return (new, x, states), {name: sent[name][1] for name in x}
+            most = {name: jnp.max(jnp.abs(layers[name].input(sent[name][0])), -1) for name in room["x"] if name in x}
+            return (new, x, states), ({name: sent[name][1] for name in x}, most)
 
-        x = {n: jnp.zeros((a.rows, K, a.in_size), a.dtype) for n, a in layers.items() if n not in ahead}
+        x = {n: jnp.zeros((a.rows, K, a.in_size), a.dtype) for n, a in layers.items()} | room["x"]
+        of_ahead = {n: x.pop(n) for n in ahead}
         states = jax.tree.map(lambda v: jnp.zeros((K + 1, *v.shape), v.dtype).at[0].set(v), start)
-        (after, x, states), sent = jax.lax.scan(forward, (start, x, states), (jnp.arange(K), known, slices))
-        x.update({n: jnp.swapaxes(jax.vmap(layers[n].input)(entered), 0, 1) for n, (entered, _) in ahead.items()})
+        (after, x, states), (sent, most) = jax.lax.scan(forward, (start, x, states), (jnp.arange(K), known, slices))
+        for n, (entered, _) in ahead.items():
+            block = jnp.swapaxes(jax.vmap(layers[n].input)(entered), 0, 1)
+            x[n] = jax.lax.dynamic_update_slice_in_dim(of_ahead[n], block, begin[n], 1)
+            most[n] = jnp.max(jnp.abs(block), -1).T
         signals, grads, done = {}, {i: jax.tree.map(jnp.zeros_like, values[i]) for i in self.weights}, None
         if self.within == "multi-step" and self.weights:
             signals, grads, done = self._backpropagate(values, slices, mask)
         past = {"sent": {**sent, **known}, "slices": slices, "mask": mask, "signals": signals}
-        passed, grads, (loss, aux, kept) = self._look_back(fixed, values, states, past, grads, last)
-        new_eps = dict(eps)
-        for i in self.order:
-            self._train(i, passed.get(i), kept.get(i), x, values, eps, new_eps, grads, first, last)
-        new_eps = {name: self.traces[name].keep(value) for name, value in new_eps.items()}
+        passed = {
+            i: self.adjoints[i].end(K, *self._asked(last), room["passed"].get(i, {}))
+            for i in self.order
+            if self._has_adjoint(i)
+        }
+        begins = {i: at if i in room["passed"] else 0 for i in passed}
+        passed, grads, (loss, aux, kept) = self._look_back(fixed, values, states, past, grads, passed, begins)
         loss, aux = (loss, aux) if done is None else done
-        return after, new_eps, grads, loss, aux
+        most = {name: jnp.max(value, 0) for name, value in most.items()}
+        return after, {"x": x, "most": most, "passed": passed, "kept": kept}, grads, loss, aux
 
-    def _look_back(self, fixed, values, states, past, grads, last):
+    def _asked(self, last: bool) -> tuple[bool, bool, bool]:
+        """What is asked of the adjoint, see `Adjoint.end`."""
+        learns = bool(self.weights)
+        return learns, learns and self.within == "single-step", not last
+
+    def _look_back(self, fixed, values, states, past, grads, passed, begin):
         """Observe the chunk and scan the adjoint back through it, block by block, so that what is seen stays in the cache.
 
         Returns what the adjoint passed on and noted by population, the gradients of parameters outside every projection
@@ -317,7 +294,6 @@ class Engine:
         weights = {i: values[i] for i in self.weights} if self.within == "single-step" else {}
         look = self._observed.vmap(set(self.written), in_axes=0, out_axes=_AXES)
         descend = self.through_depth and bool(weights)
-        learns = bool(self.weights)
 
         def part(tree, start, length):
             return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, length), tree)
@@ -351,20 +327,16 @@ class Engine:
                 if self._is_rank_one(i):
                     kept[i] = (L, *(_over_time(*blocks[what], size) for what in ("D", "f")))
                 if i in passed:
-                    passed[i] = self.adjoints[i].back(L, blocks, start + jnp.arange(size), passed[i])
+                    times = begin[i] + start + jnp.arange(size)
+                    passed[i] = self.adjoints[i].back(L, blocks, times, passed[i])
                     if descend:
-                        above = {**above, **self._sent_back(i, passed[i], start, sent)}
+                        above = {**above, **self._sent_back(i, passed[i], begin[i] + start, sent)}
             if descend:  # with parameters between two populations, outside a projection
                 more = pullback((one, above))[1]
             if weights:
                 grads = jax.tree.map(jnp.add, grads, more)
             return (passed, grads), (loss, out["aux"], kept)
 
-        passed = {
-            i: self.adjoints[i].end(K, learns, learns and self.within == "single-step", not last)
-            for i in self.order
-            if self._has_adjoint(i)
-        }
         if size == K:
             (passed, grads), out = body((passed, grads), 0)
             return passed, grads, out
@@ -409,30 +381,22 @@ class Engine:
 
         return {c.name: shaped(c) for c in self.graph.connections.values() if c.population == index}
 
-    def _train(self, index, passed, kept, x, values, eps, new_eps, grads, first=False, last=False) -> None:
-        """Add what one population's traces give to ``grads``, and advance them."""
-        learns = bool(self.weights)
-
-        def collect(more):
-            for i, g in more.items():
-                if i in grads:
-                    grads[i] = jax.tree.map(jnp.add, grads[i], g)
-
-        for source in self.graph.sources:
-            if source.population != index:
-                continue
-            trace, old, entered = self.traces[source.name], eps[source.name], x.get(source.name)
-            trained = learns and any(i in grads for i in trace.indices)
+    def train(self, sources, seen, values, eps, new_eps, grads, first=False, last=False) -> None:
+        """Add what the traces of some sources give to ``grads``, and advance them."""
+        for source in sources:
+            passed, kept = (seen[what].get(source.population) for what in ("passed", "kept"))
+            trace, old, entered = self.traces[source.name], eps[source.name], seen["x"].get(source.name)
+            trained = any(i in grads for i in trace.indices)
             if isinstance(trace, RankOne):
                 new, (filtered, cotangent) = trace.run(old, entered, *kept)
                 if trained and self.within == "single-step":
-                    collect(trace.gradient(values, filtered, cotangent))
+                    grads |= collect(grads, trace.gradient(values, filtered, cotangent))
             else:
                 new = old if last else trace.advance(old, passed["M"], passed["F"][source.drive], entered)
                 if trained and self.within == "single-step":
-                    collect(trace.gradient(values, entered, passed["ct"][source.drive]))
+                    grads |= collect(grads, trace.gradient(values, entered, passed["ct"][source.drive]))
             if trained and not first and (self.within == "multi-step" or not isinstance(trace, RankOne)):
-                collect(trace.carried(values, old, passed["back"]))
+                grads |= collect(grads, trace.carried(values, old, passed["back"]))
             new_eps[source.name] = new
 
     def _layers(self) -> dict[str, Layer]:
@@ -451,15 +415,16 @@ class Engine:
 
         return {what: (own(out["constant"][what]), own(out["varying"][what])) for what in ("D", "f")}
 
-    def _sources(self, index) -> list:
+    def sources(self, index) -> list:
+        """What drives one population with trained parameters."""
         return [source for source in self.graph.sources if source.population == index]
 
     def _is_rank_one(self, index) -> bool:
-        return any(isinstance(self.traces[s.name], RankOne) for s in self._sources(index))
+        return any(isinstance(self.traces[s.name], RankOne) for s in self.sources(index))
 
     def _has_adjoint(self, index) -> bool:
         """Whether anything asks for the adjoint of a population."""
-        kinds = [type(self.traces[s.name]) for s in self._sources(index)]
+        kinds = [type(self.traces[s.name]) for s in self.sources(index)]
         return bool(kinds) and (self.within == "multi-step" or any(k is not RankOne for k in kinds))
 
 

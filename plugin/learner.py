@@ -12,11 +12,11 @@ import jax.numpy as jnp
 
 from .carry import CARRIES
 from .constant_trace import make_trace
-from .engine import NOTHING, Engine
+from .engine import Engine
 from .graph import Graph
 from .module import check_dt
 from .population import Path
-from .recorder import active
+from .recorder import NOTHING, active
 from .report import Report
 from .sequence import SequenceDriver, check_finite
 

@@ -18,7 +18,9 @@ import jax
 
 from .pure import like
 
-__all__ = ["Recorder", "active", "recording"]
+__all__ = ["NOTHING", "Recorder", "active", "recording"]
+
+NOTHING: dict[str, dict] = {"sent": {}, "new": {}}  # of a step: no outputs and new states that are known already
 
 _stack: list[Recorder] = []
 _CALLS = (

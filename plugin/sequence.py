@@ -14,6 +14,7 @@ import numpy as np
 
 from .engine import Engine
 from .layer import Layer
+from .pending import Pending
 from .recorder import active
 
 __all__ = ["SequenceDriver", "check_finite", "check_mask", "check_sequences", "one_call"]
@@ -173,7 +174,6 @@ class SequenceDriver:
                 blank = {name: layout.zeros() for name, layout in self._layouts.items()}
                 eps = blank if trial else eps
                 last, eps, grads, losses, aux = run_chunks(engine, values, eps, sequences, mask, chunk, trial)
-                eps = blank if trial else eps
                 if reduction == "mean":
                     denominator = jnp.maximum(jnp.sum(mask), 1.0)
                     grads = jax.tree.map(lambda g: g / denominator, grads)
@@ -230,6 +230,9 @@ def run_chunks(engine: Engine, values, eps, sequences, mask, chunk: int, trial: 
         return (state, eps, jax.tree.map(jnp.add, grads, more)), (loss, aux)
 
     carry = (state, eps, grads)
+    pending = Pending(engine, chunk, T // chunk)
+    if pending.slots > 1:
+        return run_pending(pending, fixed, carry, sequences, mask, trial)
     ragged = (T - 1) % chunk + 1  # steps of the last chunk, which is full if T is a multiple
     alone = ragged if T <= chunk or trial or ragged < chunk else 0  # of them outside the scan
     n = (T - alone) // chunk
@@ -244,6 +247,28 @@ def run_chunks(engine: Engine, values, eps, sequences, mask, chunk: int, trial: 
         outputs.append(out)
     loss, aux = jax.tree.map(lambda *parts: jnp.concatenate(parts), *outputs) if len(outputs) > 1 else outputs[0]
     state, eps, grads = carry
+    return state, jax.tree.map(jnp.zeros_like, eps) if trial else eps, grads, loss, aux
+
+
+def run_pending(pending: Pending, fixed: dict, carry: tuple, sequences, mask, trial: bool):
+    """`run_chunks` for a sequence whose chunks wait for the credit of later ones."""
+    K, (state, eps, grads) = pending.steps, carry
+    n, ragged = divmod(mask.shape[0], K)
+
+    def part(start, length):
+        return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, length), (sequences, mask))
+
+    def body(carry, number):
+        return pending.chunk(carry, number, {**fixed, **carry[0]}, *part(number * K, K))
+
+    others = {name: trace for name, trace in eps.items() if name not in pending.tails}
+    carry, out = jax.lax.scan(body, (state, others, grads, *pending.start(eps, trial)), jnp.arange(n))
+    loss, aux = jax.tree.map(lambda a: a.reshape(n * K, *a.shape[2:]), out)
+    formed: dict = {}
+    if ragged:
+        carry, formed, out = pending.rest(carry, {**fixed, **carry[0]}, *part(n * K, ragged))
+        loss, aux = jax.tree.map(lambda *parts: jnp.concatenate(parts), (loss, aux), out)
+    state, eps, grads = pending.finish(carry, {**fixed, **state}, formed, trial)
     return state, eps, grads, loss, aux
 
 

@@ -1,0 +1,205 @@
+"""Chunks that wait for the credit of later ones: the same gradient and trace, whatever has been forgotten when they leave."""
+
+import brainstate
+import brainunit as u
+import jax
+import jax.numpy as jnp
+import networks
+import numpy as np
+import pytest
+from networks import T
+from test_gradient import Run, close, reference
+
+import etrax
+
+NAMES = [n for n in networks.NETWORKS if "detached" not in n]
+LEADS = {"nothing": (), "adaptation": ("a",), "conductance": ("g", "g0", "g1"), "two states": ("V", "a")}
+
+
+@pytest.fixture
+def pretend(monkeypatch):
+    """Let states be taken to forget within two steps, those of the names given never, so that chunks leave early."""
+
+    def be(*slow):
+        def memory(graph, connection, tolerance, states):
+            return None if any(s.rpartition(".")[-1] in slow for s in states) else 2
+
+        monkeypatch.setattr(etrax.tail, "memory", memory)
+
+    return be
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """Every `Pending` that is made."""
+    found, begin = [], etrax.pending.Pending.__init__
+
+    def init(self, *args):
+        begin(self, *args)
+        found.append(self)
+
+    monkeypatch.setattr(etrax.pending.Pending, "__init__", init)
+    return found
+
+
+def same(mine, theirs):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11), mine, theirs)
+
+
+@pytest.mark.parametrize("lead", LEADS)
+@pytest.mark.parametrize(
+    "name",
+    networks.thorough(NAMES, "recurrent lif", "recurrent alif heterogeneous", "recurrent coba", "layered two leaky"),
+)
+def test_a_chunk_that_is_not_forgotten_when_it_leaves_joins_the_trace(name, lead, pretend, made):
+    expected, _, _ = reference(networks.case(name))
+    plain = Run(name)
+    plain.grad(T)
+    pretend(*LEADS[lead])
+    run = Run(name)
+    close(run.grad(5), expected)  # four chunks and a ragged rest
+    same(run.traces(), plain.traces())
+    close(run.grad(3, trial=True), expected)
+    assert all(not np.any(leaf) for trace in run.learner.traces.values() for leaf in jax.tree.leaves(trace.value))
+    if lead == "nothing":
+        assert {(p.slots, p.chunks) for p in made if p.tails} == {(2, 8), (2, 4)}
+
+
+@pytest.mark.parametrize("lead", ["nothing", "adaptation"])
+def test_a_sequence_goes_on_with_the_trace_of_the_one_before(lead, pretend):
+    pretend(*LEADS[lead])
+    run, half = Run("recurrent alif"), T // 2
+    expected = run.grad(3)
+    traces = run.traces()
+    run.learner.reset_state()
+    parts = [
+        run.learner.etrace_grad(run.xs[part], run.ys[part], step_fn=run.step, chunk_size=3, reduction="sum")
+        for part in (slice(half), slice(half, None))
+    ]
+    close(jax.tree.map(jnp.add, *map(run.named, parts)), expected)
+    same(run.traces(), traces)
+
+
+def test_credit_through_depth(pretend):
+    run, waits = (Run("layered two leaky", lambda m: etrax.D_RTRL(m, through_depth=True)) for _ in range(2))
+    expected = run.grad(5)
+    pretend()
+    close(waits.grad(5), expected)
+
+
+class Net(brainstate.nn.Module):
+    """A recurrent population that forgets fast, or all but its adaptation."""
+
+    def __init__(self, adapts=False, **options):
+        super().__init__()
+        constants = dict(tau=2 * u.ms) | options
+        make = etrax.neurons.ALIF if adapts else etrax.neurons.LIF
+        self.neu = make(6, **constants, **({"tau_a": 400 * u.ms, "beta": 0.3 * u.mV} if adapts else {}))
+        rng = np.random.default_rng(3)
+        weight = rng.normal(0.4, 1.0, (11, 6)) * np.where(np.arange(11) < 5, 1.0, 0.2)[:, None]
+        self.syn = etrax.synapses.AlignPostProj(
+            comm=brainstate.nn.Linear(11, 6, w_init=2.5 * weight * u.mS, b_init=None),
+            syn=etrax.synapses.Expon(6, tau=2 * u.ms),
+            out=etrax.synapses.CUBA(),
+            post=self.neu,
+        )
+        self.out = brainstate.nn.Linear(6, 2, w_init=rng.normal(size=(6, 2)), b_init=None)
+
+    def update(self, x):
+        self.syn(u.math.concatenate([x, self.neu.get_spike()], axis=-1))
+        spikes = self.neu()
+        return self.out(self.neu.V.value / u.mV + spikes)
+
+
+def gradient(net, xs, mask=None, **options):
+    """Gradient of a mean square over time, and the learner."""
+    learner = etrax.compile(net, etrax.D_RTRL, xs[0], batch_size=xs.shape[1])
+    options = {"chunk_size": 25, "reduction": "sum"} | options
+    grads = learner.etrace_grad(xs, step_fn=lambda x: jnp.mean((learner(x) - 0.3) ** 2), mask=mask, **options)
+    return np.asarray(u.get_mantissa(grads["syn", "comm", "weight"]["weight"])), learner
+
+
+def spikes(steps, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).random((steps, 3, 5)) < 0.3, brainstate.environ.dftype())
+
+
+def without(monkeypatch, *args, **options):
+    """The same with no chunk waiting."""
+    with monkeypatch.context() as patch:
+        patch.setattr(etrax.pending, "MOST_CHUNKS", 0)
+        return gradient(*args, **options)
+
+
+@pytest.mark.parametrize("adapts", [False, True])
+@pytest.mark.parametrize("precision", [32, 64])
+def test_what_is_forgotten_adds_nothing(adapts, precision, made, monkeypatch):
+    """Of all states or, where one is slow, of the others."""
+    with brainstate.environ.context(precision=precision):
+        xs, net = spikes(400), Net(adapts)
+        mine, learner = gradient(net, xs)
+        alone, _ = gradient(net, xs, trial=True)
+        (tail,) = made[-1].tails.values()
+        assert tail.lead == ("neu.a" if adapts else None)
+        assert made[-1].slots < made[-1].chunks
+        monkeypatch.setattr(etrax.tail.Tail, "join", lambda self, tail, *args: tail)
+        left_out, _ = gradient(net, xs, trial=True)
+        theirs, other = without(monkeypatch, net, xs)
+    near = dict(rtol=0, atol=300 * np.finfo(mine.dtype).eps * np.abs(theirs).max())
+    np.testing.assert_allclose(alone, left_out, **near)
+    assert np.abs(theirs).max() > 1e-3
+    np.testing.assert_allclose(mine, theirs, **near)
+    np.testing.assert_allclose(alone, theirs, **near)
+    for name, trace in learner.traces.items():
+        for state, item in trace.value.items():
+            expected = other.traces[name].value[state]["x"]
+            assert np.abs(expected).max() > 1e-3
+            np.testing.assert_allclose(item["x"], expected, rtol=0, atol=near["atol"] * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("trial", [False, True])
+def test_what_came_before_a_long_silence_counts_to_the_last_digit(trial, made, monkeypatch):
+    """Nothing newer hides it, however small it has become: rounding is relative to what there is."""
+    xs, mask = spikes(400).at[60:].set(0.0), jnp.arange(400.0) >= 390
+    mine, _ = gradient(Net(), xs, mask, trial=trial)
+    assert made[-1].slots < made[-1].chunks
+    monkeypatch.setattr(etrax.tail.Tail, "join", lambda self, tail, *args: tail)
+    lost, _ = gradient(Net(), xs, mask, trial=True)
+    theirs, _ = without(monkeypatch, Net(), xs, mask)
+    assert not np.any(lost)
+    assert 0 < np.abs(theirs).max() < 1e-40
+    np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-12 * np.abs(theirs).max())
+
+
+def test_weights_wait_only_where_that_spares_a_trace(made):
+    """A trace that is the filtered input costs nothing, and that of a neuron that never forgets has to be kept anyway."""
+    xs = spikes(100)
+    gradient(Net(detach_reset=True), xs)
+    assert not made[-1].tails
+    gradient(Net(tau=1e9 * u.ms), xs)
+    assert not made[-1].tails
+    gradient(Net(), xs)
+    assert made[-1].tails
+
+
+def test_a_projection_that_is_not_trained_beside_one_that_is(made, monkeypatch):
+    class Fixed(Net):
+        def __init__(self):
+            super().__init__()
+            weight = np.random.default_rng(4).normal(0.5, 1.0, (5, 6)) * u.mS
+
+            def layer(x):
+                return x @ weight
+
+            self.input = etrax.synapses.AlignPostProj(
+                comm=layer, syn=etrax.synapses.Expon(6, tau=3 * u.ms), out=etrax.synapses.CUBA(), post=self.neu
+            )
+
+        def update(self, x):
+            self.input(x)
+            return super().update(x)
+
+    xs = spikes(400)
+    mine, _ = gradient(Fixed(), xs)
+    assert set(made[-1].tails) == {"syn"}
+    theirs, _ = without(monkeypatch, Fixed(), xs)
+    np.testing.assert_allclose(mine, theirs, rtol=1e-10, atol=1e-12 * np.abs(theirs).max())
