@@ -38,32 +38,36 @@ class Pending:
         Of a chunk.
     chunks : int
         Of the sequence.
+    trial : bool
+        Whether the trace before the sequence is zero and nobody reads the one after it.
 
     Attributes
     ----------
     tails : dict
         Of the connections whose chunks wait, by name: those of populations that forget soon enough.
     slots : int
-        How many chunks wait.
+        How many chunks wait; 0 if none does.
     """
 
-    def __init__(self, engine: Engine, steps: int, chunks: int):
-        self.engine, self.steps, self.chunks = engine, steps, chunks
+    def __init__(self, engine: Engine, steps: int, chunks: int, trial: bool):
+        self.engine, self.steps, self.chunks, self.trial = engine, steps, chunks, trial
         self.tails: dict[str, Tail] = {}
         self.sources: list[Connection] = []
         longest = min(MOST_CHUNKS * steps, max(MOST_STEPS, FEW * steps))
-        for i in engine.order if engine.weights and engine.within == "single-step" else []:
+        worth = chunks > 2 and engine.weights and engine.within == "single-step"
+        for i in engine.order if worth else []:
             found = [s for s in engine.sources(i) if isinstance(s, Connection) and s.params]
             tails = {s.name: Tail(engine, s, longest) for s in found}
             if found and all(tail.steps for tail in tails.values()):
                 self.sources += found
                 self.tails |= tails
         self.slots = min(chunks, max((1 + -(-tail.steps // steps) for tail in self.tails.values()), default=0))
+        self.leave = chunks > self.slots
 
     # -- what is kept --------------------------------------------------------------------
 
-    def start(self, eps: dict, blank: bool) -> tuple[Ring, dict]:
-        """Empty slots, and the tails; ``blank`` says that the trace before the sequence is zero."""
+    def start(self, eps: dict) -> tuple[Ring, dict]:
+        """Empty slots, and the tails."""
         engine, R = self.engine, self.slots
         ring: Ring = {key: {} for key in ("x", "passed", "Q", "A", "size")}
         for i in {s.population for s in self.sources}:
@@ -77,7 +81,7 @@ class Pending:
             trace = tail.trace
             ring["x"][name] = jnp.zeros((trace.rows, R * self.steps, trace.in_size), trace.dtype)
             ring["size"][name] = {s: jnp.zeros((R, trace.rows, trace.out_size), trace.dtype) for s in trace.kinds}
-        return ring, {name: tail.start(eps[name], blank) for name, tail in self.tails.items()}
+        return ring, {name: tail.start(eps[name], self.trial) for name, tail in self.tails.items()}
 
     # -- one chunk -----------------------------------------------------------------------
 
@@ -95,6 +99,8 @@ class Pending:
             ring["A"][i] = {s: v.at[slot].set(0.0) for s, v in ring["A"][i].items()}
             ring["Q"][i] = {(s, k): v.at[slot].set(float(s == k)) for (s, k), v in ring["Q"][i].items()}
         for source in self.sources:
+            if self.trial and not self.leave:
+                continue  # there is no trace before the chunks that wait
             name, tail, passed = source.name, self.tails[source.name], seen["passed"][source.population]
             size = _size(tail.trace, seen["most"][name], passed["sizes"][source.drive])
             ring["size"][name] = {s: v.at[slot].set(size[s]) for s, v in ring["size"][name].items()}
@@ -105,8 +111,9 @@ class Pending:
             def learn(slot, grads, tail=tail, kept=kept):
                 return collect(grads, tail.trace.gradient(values, kept(slot).x, kept(slot).credited()))
 
-            grads |= when(leaves, oldest, learn, {k: grads[k] for k in tail.trace.indices if k in grads})
-            leaving = leaves, oldest, kept
+            if self.leave:
+                grads |= when(leaves, oldest, learn, {k: grads[k] for k in tail.trace.indices if k in grads})
+            leaving = (leaves, oldest, kept) if self.leave else None
             grads, tails[name] = tail.advance(tails[name], values, grads, passed, size, leaving)
         return (after, eps, grads, ring, tails), (loss, aux)
 
@@ -147,17 +154,17 @@ class Pending:
 
     # -- the end -------------------------------------------------------------------------
 
-    def finish(self, carry: tuple, values, formed: dict, last: bool) -> tuple[dict, dict, dict]:
+    def finish(self, carry: tuple, values, formed: dict) -> tuple[dict, dict, dict]:
         """Let all chunks go.
 
-        Returns the states, the traces, with ``formed`` added (zero if ``last`` says that nobody reads them), and the gradients.
+        Returns the states, the traces, with ``formed`` added (zero after a trial), and the gradients.
         """
         after, eps, grads, ring, tails = carry
-        eps = jax.tree.map(jnp.zeros_like, eps) if last else dict(eps)
+        eps = jax.tree.map(jnp.zeros_like, eps) if self.trial else dict(eps)
         for source in self.sources:
             name, tail, every = source.name, self.tails[source.name], Kept(self, ring, source)
             grads = collect(grads, tail.trace.gradient(values, every.x, every.credited()))
-            if last:
+            if self.trial:
                 eps[name] = tail.cleared(tails[name])
                 continue
 

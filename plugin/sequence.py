@@ -230,9 +230,9 @@ def run_chunks(engine: Engine, values, eps, sequences, mask, chunk: int, trial: 
         return (state, eps, jax.tree.map(jnp.add, grads, more)), (loss, aux)
 
     carry = (state, eps, grads)
-    pending = Pending(engine, chunk, T // chunk)
-    if pending.slots > 1:
-        return run_pending(pending, fixed, carry, sequences, mask, trial)
+    pending = Pending(engine, chunk, T // chunk, trial)
+    if pending.slots:
+        return run_pending(pending, fixed, carry, sequences, mask)
     ragged = (T - 1) % chunk + 1  # steps of the last chunk, which is full if T is a multiple
     alone = ragged if T <= chunk or trial or ragged < chunk else 0  # of them outside the scan
     n = (T - alone) // chunk
@@ -250,7 +250,7 @@ def run_chunks(engine: Engine, values, eps, sequences, mask, chunk: int, trial: 
     return state, jax.tree.map(jnp.zeros_like, eps) if trial else eps, grads, loss, aux
 
 
-def run_pending(pending: Pending, fixed: dict, carry: tuple, sequences, mask, trial: bool):
+def run_pending(pending: Pending, fixed: dict, carry: tuple, sequences, mask):
     """`run_chunks` for a sequence whose chunks wait for the credit of later ones."""
     K, (state, eps, grads) = pending.steps, carry
     n, ragged = divmod(mask.shape[0], K)
@@ -262,13 +262,13 @@ def run_pending(pending: Pending, fixed: dict, carry: tuple, sequences, mask, tr
         return pending.chunk(carry, number, {**fixed, **carry[0]}, *part(number * K, K))
 
     others = {name: trace for name, trace in eps.items() if name not in pending.tails}
-    carry, out = jax.lax.scan(body, (state, others, grads, *pending.start(eps, trial)), jnp.arange(n))
+    carry, out = jax.lax.scan(body, (state, others, grads, *pending.start(eps)), jnp.arange(n))
     loss, aux = jax.tree.map(lambda a: a.reshape(n * K, *a.shape[2:]), out)
     formed: dict = {}
     if ragged:
         carry, formed, out = pending.rest(carry, {**fixed, **carry[0]}, *part(n * K, ragged))
         loss, aux = jax.tree.map(lambda *parts: jnp.concatenate(parts), (loss, aux), out)
-    state, eps, grads = pending.finish(carry, {**fixed, **state}, formed, trial)
+    state, eps, grads = pending.finish(carry, {**fixed, **state}, formed)
     return state, eps, grads, loss, aux
 
 

@@ -9,7 +9,8 @@ one, and all traces are multiples of one of them. With the slow state ``p``, cal
 
 with ``M`` the product of ``D`` over a chunk. This choice of ``r`` makes ``e`` independent of ``E``, ``e' = \hat M e``, and is exact for any
 ``r`` to begin with. As ``e`` only shrinks, it counts just while it is larger than the rounding error of the trace that the
-newest chunk alone forms: a bound of it is carried on, and no product is spent on what the bound says is too small.
+newest chunk alone forms, by the largest entry of each state: a bound of it is carried on, and no product is spent on
+what the bound says is too small.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ from .graph import Connection
 from .jacobian import Entries, Kind, matmul, transpose_apply
 
 __all__ = ["Tail", "when"]
+
+# In units of the rounding of a number, relative to the size of the newest chunk's trace. A chunk waits until it should be
+# below the first, at rest; it adds nothing if it is below the second (a sum over its steps is not more exact).
+WAITED_FOR, DROPPED = 1 / 8, 8
 
 Bounds = dict[str, jax.Array]
 
@@ -61,7 +66,7 @@ class Tail:
         self.steps = 0
         if type(self.trace) is not Dense or self.trace.pre is not None or self.trace.stored != self.trace.dtype:
             return
-        tolerance = float(jnp.finfo(self.trace.dtype).eps)
+        tolerance = WAITED_FOR * float(jnp.finfo(self.trace.dtype).eps)
         times = {s: memory(engine.graph, connection, tolerance, [s]) or longest + 1 for s in self.trace.kinds}
         slow = [s for s, steps in times.items() if steps > longest]
         spared = [s for s, kind in self.trace.kinds.items() if kind > Kind.UNIFORM and s not in slow]
@@ -109,7 +114,7 @@ class Tail:
             "alive": some,
             "used": some,
             "led": some,
-            "size": dict.fromkeys(bound, zero),
+            "size": dict.fromkeys(bound, jnp.zeros((), zero.dtype)),
         }
 
     def advance(
@@ -150,8 +155,9 @@ class Tail:
 
         own, eps = when(alive, 0, wane, (own, eps))
         bound = {s: jnp.where(alive, v, 0.0) for s, v in self._bounds(M, tail["bound"]).items()}
+        size = {s: jnp.max(size[s]) for s in self.followers}
         counts, taken = alive & _matters(bound, size), jnp.zeros((), bool)
-        state = {"r": r, "bound": bound, "alive": counts, "size": {s: size[s] for s in self.followers}}
+        state = {"r": r, "bound": bound, "alive": counts, "size": size}
         tail = {**tail, **state, "eps": eps}
         if leaving is not None:
             taken, slot, kept = leaving
@@ -224,8 +230,8 @@ def when(condition, at, fn: Callable, operand):
 
 
 def _matters(bound: Bounds, size: Bounds):
-    """Whether something of size ``bound`` is more than the rounding error of a trace of ``size``, for any neuron; NaN is."""
-    within = [jnp.all(b <= jnp.finfo(b.dtype).eps * size[s]) for s, b in bound.items()]
+    """Whether something of size ``bound`` is more than the rounding error of a trace of ``size`` in some state; NaN is."""
+    within = [jnp.max(b) <= DROPPED * jnp.finfo(b.dtype).eps * size[s] for s, b in bound.items()]
     return ~reduce(jnp.logical_and, within)
 
 

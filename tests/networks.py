@@ -288,8 +288,12 @@ def projection(lib, pop, p, comm, neu):
 
 
 def thorough(names, *quick):
-    """Parameters of a test: those not in ``quick`` are left to the slow run."""
-    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
+    """Parameters of a test, single ones or tuples: those not in ``quick`` are left to the slow run."""
+
+    def slow(name):
+        return pytest.param(*(name if isinstance(name, tuple) else (name,)), marks=pytest.mark.slow)
+
+    return [name if name in quick else slow(name) for name in names]
 
 
 def mantissas(tree):

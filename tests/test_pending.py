@@ -12,17 +12,23 @@ from test_gradient import Run, close, reference
 
 import etrax
 
-NAMES = [n for n in networks.NETWORKS if "detached" not in n]
-LEADS = {"nothing": (), "adaptation": ("a",), "conductance": ("g", "g0", "g1"), "two states": ("V", "a")}
+NAMES = [
+    "feed-forward alif leaky",
+    *(f"recurrent {n}" for n in ("lif", "lif hard", "lif heterogeneous", "alif", "alif heterogeneous", "alif delta")),
+    *(f"recurrent {n}" for n in ("two synapses and delta", "shared synapse", "coba", "coba and cuba")),
+    "layered two leaky",
+    "layered three",
+]
+LEADS = {"nothing": (), "adaptation": ("a",), "conductance": ("g", "g0")}
 
 
 @pytest.fixture
 def pretend(monkeypatch):
-    """Let states be taken to forget within two steps, those of the names given never, so that chunks leave early."""
+    """Let states be taken to forget within some steps, those of the names given never, so that chunks leave early."""
 
-    def be(*slow):
+    def be(*slow, steps=2):
         def memory(graph, connection, tolerance, states):
-            return None if any(s.rpartition(".")[-1] in slow for s in states) else 2
+            return None if any(s.rpartition(".")[-1] in slow for s in states) else steps
 
         monkeypatch.setattr(etrax.tail, "memory", memory)
 
@@ -46,10 +52,16 @@ def same(mine, theirs):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11), mine, theirs)
 
 
-@pytest.mark.parametrize("lead", LEADS)
+QUICK = {
+    ("recurrent alif heterogeneous", "adaptation"),
+    ("recurrent coba", "conductance"),
+    ("layered two leaky", "nothing"),
+}
+
+
 @pytest.mark.parametrize(
-    "name",
-    networks.thorough(NAMES, "recurrent lif", "recurrent alif heterogeneous", "recurrent coba", "layered two leaky"),
+    ("name", "lead"),
+    networks.thorough([(name, lead) for name in NAMES for lead in LEADS], *QUICK),
 )
 def test_a_chunk_that_is_not_forgotten_when_it_leaves_joins_the_trace(name, lead, pretend, made):
     expected, _, _ = reference(networks.case(name))
@@ -78,6 +90,18 @@ def test_a_sequence_goes_on_with_the_trace_of_the_one_before(lead, pretend):
     ]
     close(jax.tree.map(jnp.add, *map(run.named, parts)), expected)
     same(run.traces(), traces)
+
+
+@pytest.mark.parametrize("trial", [False, True])
+def test_all_chunks_of_a_short_sequence_wait(trial, pretend, made):
+    expected, _, _ = reference(networks.case("recurrent alif"))
+    plain, run = Run("recurrent alif"), Run("recurrent alif")
+    plain.grad(T)
+    pretend("a", steps=11)
+    close(run.grad(5, trial=trial), expected)
+    assert (made[-1].slots, made[-1].chunks) == (4, 4)
+    if not trial:
+        same(run.traces(), plain.traces())
 
 
 def test_credit_through_depth(pretend):
