@@ -21,7 +21,7 @@ from .tail import Tail, when
 __all__ = ["Kept", "Pending"]
 
 MOST_CHUNKS = 15  # that wait at the same time, before the newest one
-MOST_STEPS = 640  # that wait at the same time, unless they are fewer than `FEW` chunks: 40 ms time constants in float32
+MOST_STEPS = 640  # likewise, if that is at least `FEW` chunks: enough for time constants of 35 steps in float32
 FEW = 3
 
 Ring = dict[str, dict]

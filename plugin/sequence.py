@@ -64,13 +64,15 @@ class SequenceDriver:
             Weight of each step's loss, shape ``(T,)``. The trace advances at every step all the same.
         chunk_size : int, optional
             Steps evaluated in parallel, ``K >= 1``. Any value gives the same gradient (unless credit goes through the
-            steps of a chunk: ``vjp_method='multi-step'``, ``through_depth``); memory grows with ``K``, not with ``T``. Chosen by the size of the trace if left out.
+            steps of a chunk: ``vjp_method='multi-step'``, ``through_depth``); memory grows with ``K``, and by the chunks
+            that wait for their credit (some 640 steps, or four chunks, at most), not with ``T``. Chosen by the size of the
+            trace if left out.
         weights : dict, optional
             ``path -> ParamState`` to differentiate; all parameters of the model if left out.
         trial : bool
-            Whether the sequence is a whole trial: the trace starts at zero and is zero afterwards, so that its first
-            chunk reads none and its last chunk forms none, which saves most of what the trace costs where chunks are
-            few. States of the model go on from where they are: call :meth:`reset_state` before, as ever.
+            Whether the sequence is a whole trial: the trace starts at zero and is zero afterwards, so that none is read
+            at its start and none formed at its end, which saves most of what the trace costs where chunks are few.
+            States of the model go on from where they are: call :meth:`reset_state` before, as ever.
         reduction : {'mean', 'sum'}
             ``'mean'`` divides by ``max(sum(mask), 1)``.
         loss_output : {'per_step', 'masked', 'scalar'}
