@@ -36,7 +36,7 @@ class Adjoint:
     ``F``
         ``M_t f_t`` over time;
     ``sizes``
-        sums over time of ``|M_t f_t|``.
+        sums over time of ``|M_t f_t|``, weighted.
 
     Of the drives of constants, whose input is always 1, only the sums over time are kept.
 
@@ -66,7 +66,8 @@ class Adjoint:
     def end(self, K: int, back: bool, ct: bool, forms: bool, room: Passed | None = None) -> Passed:
         """What a scan begins with at the end of a chunk of ``K`` steps; ``forms`` asks for ``M`` and ``F``.
 
-        ``room`` holds longer arrays in place of some of ``ct`` and ``F``, and asks for ``sizes``.
+        ``room`` holds longer arrays in place of some of ``ct`` and ``F``, and under ``sizes`` says which sums are asked
+        for, ``{key: drive}``.
         """
 
         def blank(d, kind):
@@ -86,13 +87,11 @@ class Adjoint:
             out["F"] = {d: {s: blank(d, kind) for s, kind in trace[d].items()} for d in self.drives}
         if room:
             out = {key: value | room.get(key, {}) for key, value in out.items()}
-            out["sizes"] = {
-                d: {s: jnp.zeros(self.shapes[kind], self.dtype) for s, kind in self.structure.trace[d].items()}
-                for d in room["F"]
-            }
+            zero = jnp.zeros(self.shapes[Kind.VARYING], self.dtype)
+            out["sizes"] = {k: dict.fromkeys(self.structure.trace[d], zero) for k, d in room["sizes"].items()}
         return out
 
-    def back(self, L: dict, blocks: dict, times, passed: Passed) -> Passed:
+    def back(self, L: dict, blocks: dict, times, passed: Passed, weights: dict | None = None) -> Passed:
         """Scan back through consecutive steps.
 
         Parameters
@@ -105,11 +104,15 @@ class Adjoint:
             Numbers of the steps in the chunk.
         passed : dict
             What the steps after them passed on, or `end`.
+        weights : dict, optional
+            ``key -> (drive, weights over time)`` of the sums in ``sizes``.
         """
+        of = {key: drive for key, (drive, _) in (weights or {}).items()}
+
         (D0, D1), (f0, f1) = blocks["D"], blocks["f"]
 
         def step(passed, at):
-            t, L, D1, f1 = at
+            t, L, D1, f1, weight = at
             D, f = {**D0, **D1}, {**f0, **f1}
             passed = dict(passed)
             if "back" in passed:
@@ -129,14 +132,14 @@ class Adjoint:
                     for d, noted in passed["F"].items()
                 }
                 passed["M"] = M
-                if "sizes" in passed:
-                    passed["sizes"] = {
-                        d: {s: old + self._fit(jnp.abs(F[s, d]), self.structure.trace[d][s]) for s, old in sums.items()}
-                        for d, sums in passed["sizes"].items()
-                    }
+                for key, w in weight.items():
+                    sums = passed["sizes"][key]
+                    new = {s: old + self._fit(jnp.abs(F[s, of[key]]) * w, Kind.VARYING) for s, old in sums.items()}
+                    passed["sizes"] = {**passed["sizes"], key: new}
             return passed, None
 
-        return jax.lax.scan(step, passed, (times, L, D1, f1), reverse=True)[0]
+        weight = {key: w for key, (_, w) in (weights or {}).items()}
+        return jax.lax.scan(step, passed, (times, L, D1, f1, weight), reverse=True)[0]
 
     def product(self, later: Entries, earlier: Entries) -> Entries:
         """The product of all ``D`` over two stretches of time."""

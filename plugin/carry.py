@@ -20,7 +20,6 @@ least a quarter as many parameters; any other is carried by a window in place of
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -30,7 +29,7 @@ from .graph import Connection, Graph
 from .jacobian import Kind, matmul
 from .layer import Layer, per_row
 
-__all__ = ["CARRIES", "Carry", "Dense", "Nothing", "RankOne", "Window", "collect", "make_carry", "memory"]
+__all__ = ["CARRIES", "Carry", "Dense", "Nothing", "RankOne", "Window", "collect", "make_carry", "steps_to"]
 
 CARRIES = ("dense", "window", "rank1", "none")
 MOST_WEIGHTS = 4  # effective weights per parameter that a dense trace may have
@@ -428,23 +427,19 @@ def natural_window(graph: Graph, connection: Connection, tolerance: float) -> in
     ValueError
         If a state does not decay.
     """
-    steps = memory(graph, connection, tolerance)
-    if steps is None:
+    behind = graph.structures[connection.population].trace.get(connection.drive, {})
+    keys = [(connection.population, s, s) for s in behind]
+    steps = steps_to(tolerance, max((graph.rest[key][1] for key in keys if key in graph.rest), default=0.0))
+    if steps == math.inf:
         raise ValueError(
             f"a state behind {connection.name} does not decay by itself, so `tolerance` gives no "
             "window: pass `window=` as a number of steps, or a layer that has a trace (see `etrax.register_pattern`) with `carry='dense'`."
         )
-    return steps
+    return int(steps)
 
 
-def memory(graph: Graph, connection: Connection, tolerance: float, states: Iterable[str] | None = None) -> int | None:
-    """Steps after which the slowest state behind a connection has decayed to ``tolerance``, at rest; None if it does not decay.
-
-    ``states`` narrows down the states that are looked at.
-    """
-    behind = graph.structures[connection.population].trace.get(connection.drive, {})
-    keys = [(connection.population, s, s) for s in (behind if states is None else states)]
-    slowest = max((graph.rest[key] for key in keys if key in graph.rest), default=0.0)
-    if slowest >= 1.0:
-        return None
-    return max(1, math.ceil(math.log(tolerance) / math.log(slowest))) if slowest > 0 else 1
+def steps_to(tolerance: float, factor: float) -> float:
+    """Steps after which what shrinks by ``factor`` in each has shrunk to ``tolerance``; infinite if it does not shrink."""
+    if factor >= 1.0:
+        return math.inf
+    return max(1, math.ceil(math.log(tolerance) / math.log(factor))) if factor > 0 else 1

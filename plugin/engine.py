@@ -223,20 +223,22 @@ class Engine:
         values, slices, mask, last
             As for `chunk`.
         room : dict, optional
-            Longer arrays that take the factors of some populations, as in what is returned.
+            Longer arrays that take the factors of some populations, as in what is returned, and under ``"sums"`` which sums
+            of ``|M_t f_t|`` over time are asked for, ``{(connection, what): (population, drive)}``, weighted with the
+            largest input of each row for ``"x"`` and alike for ``"one"``.
         at : int
             Where in these arrays time begins.
 
         Returns
         -------
         tuple
-            Values of the written states; ``{"x", "most", "passed", "kept"}``, which are by connection the inputs and,
-            if there is ``room`` for them, the largest by row, and by population what the adjoint passed on and
-            what a trace of rank 1 needs; gradients of parameters outside every projection; losses ``(K,)``; aux.
+            Values of the written states; ``{"x", "passed", "kept"}``, which are the inputs by connection, and by
+            population what the adjoint passed on and what a trace of rank 1 needs; gradients of parameters
+            outside every projection; losses ``(K,)``; aux.
         """
         fixed = {i: v for i, v in values.items() if i not in self.written}
         start = {i: values[i] for i in self.written}
-        room = {"x": {}, "passed": {}} if room is None else room
+        room = {"x": {}, "passed": {}, "sums": {}} if room is None else room
 
         K = mask.shape[0]
         layers = self._layers()
@@ -262,28 +264,37 @@ class Engine:
         for n, (entered, _) in ahead.items():
             block = jnp.swapaxes(jax.vmap(layers[n].input)(entered), 0, 1)
             x[n] = jax.lax.dynamic_update_slice_in_dim(of_ahead[n], block, begin[n], 1)
-            most[n] = jnp.max(jnp.abs(block), -1).T
+            most[n] = jnp.max(jnp.abs(block), -1).T if n in room["x"] else None
         signals, grads, done = {}, {i: jax.tree.map(jnp.zeros_like, values[i]) for i in self.weights}, None
         if self.within == "multi-step" and self.weights:
             signals, grads, done = self._backpropagate(values, slices, mask)
-        past = {"sent": {**sent, **known}, "slices": slices, "mask": mask, "signals": signals}
+        most = {n: layers[n].by_neuron(most[n]) for n in room["x"]}
+        sums = {key: jnp.ones_like(most[key[0]]) if key[1] == "one" else most[key[0]] for key in room["sums"]}
+        past = {"sent": {**sent, **known}, "slices": slices, "mask": mask, "signals": signals, "sums": sums}
         passed = {
-            i: self.adjoints[i].end(K, *self._asked(last), room["passed"].get(i, {}))
+            i: self.adjoints[i].end(K, *self._asked(last), self._room(room, i))
             for i in self.order
             if self._has_adjoint(i)
         }
         begins = {i: at if i in room["passed"] else 0 for i in passed}
-        passed, grads, (loss, aux, kept) = self._look_back(fixed, values, states, past, grads, passed, begins)
+        passed, grads, (loss, aux, kept) = self._look_back(
+            fixed, values, states, past, grads, passed, begins, room["sums"]
+        )
         loss, aux = (loss, aux) if done is None else done
-        most = {name: jnp.max(value, 0) for name, value in most.items()}
-        return after, {"x": x, "most": most, "passed": passed, "kept": kept}, grads, loss, aux
+        return after, {"x": x, "passed": passed, "kept": kept}, grads, loss, aux
 
     def _asked(self, last: bool) -> tuple[bool, bool, bool]:
         """What is asked of the adjoint, see `Adjoint.end`."""
         learns = bool(self.weights)
         return learns, learns and self.within == "single-step", not last
 
-    def _look_back(self, fixed, values, states, past, grads, passed, begin):
+    def _room(self, room, index) -> dict:
+        """What of the longer arrays belongs to one population, with the drives of its sums."""
+        if index not in room["passed"]:
+            return {}
+        return {**room["passed"][index], "sizes": {key: d for key, (i, d) in room["sums"].items() if i == index}}
+
+    def _look_back(self, fixed, values, states, past, grads, passed, begin, sums):
         """Observe the chunk and scan the adjoint back through it, block by block, so that what is seen stays in the cache.
 
         Returns what the adjoint passed on and noted by population, the gradients of parameters outside every projection
@@ -328,7 +339,8 @@ class Engine:
                     kept[i] = (L, *(_over_time(*blocks[what], size) for what in ("D", "f")))
                 if i in passed:
                     times = begin[i] + start + jnp.arange(size)
-                    passed[i] = self.adjoints[i].back(L, blocks, times, passed[i])
+                    summed = {key: (d, at["sums"][key]) for key, (j, d) in sums.items() if j == i}
+                    passed[i] = self.adjoints[i].back(L, blocks, times, passed[i], summed)
                     if descend:
                         above = {**above, **self._sent_back(i, passed[i], begin[i] + start, sent)}
             if descend:  # with parameters between two populations, outside a projection

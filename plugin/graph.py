@@ -147,10 +147,13 @@ class Graph:
         self._outline = jax.eval_shape(self.step, self.states.read(used), *args)
         self.structures = self._classify(used, args)
         D = jax.jit(self.step)(self.states.read(used), *args)[1]["D"]
-        self.rest = {key: float(jnp.max(jnp.abs(value))) for key, value in D.items() if key[1] == key[2]}
+        D = {key: jnp.abs(value) for key, value in D.items() if key[1] == key[2]}
+        self.rest = {key: (float(jnp.min(value)), float(jnp.max(value))) for key, value in D.items()}
         self._check_parameters(used, args)
 
-    rest: dict[tuple[int, str, str], float]  # size of the diagonal entries of ``D`` at the initial states
+    rest: dict[
+        tuple[int, str, str], tuple[float, float]
+    ]  # least and largest size of diagonal entries of ``D`` at the start
 
     def current(self) -> bool:
         """Whether the populations still hold the states that were found."""

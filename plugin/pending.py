@@ -23,6 +23,7 @@ __all__ = ["Kept", "Pending"]
 MOST_CHUNKS = 15  # that wait at the same time, before the newest one
 MOST_STEPS = 640  # likewise, if that is at least `FEW` chunks: enough for time constants of 35 steps in float32
 FEW = 3
+HEAVIEST = 16  # how many traces the chunks that wait may weigh
 
 Ring = dict[str, dict]
 
@@ -58,11 +59,23 @@ class Pending:
         for i in engine.order if worth else []:
             found = [s for s in engine.sources(i) if isinstance(s, Connection) and s.params]
             tails = {s.name: Tail(engine, s, longest) for s in found}
-            if found and all(tail.steps for tail in tails.values()):
+            if found and all(tail.steps and self._weighs(tail) <= HEAVIEST for tail in tails.values()):
                 self.sources += found
                 self.tails |= tails
         self.slots = min(chunks, max((1 + -(-tail.steps // steps) for tail in self.tails.values()), default=0))
         self.leave = chunks > self.slots
+        self.sums = {
+            (s.name, what): (s.population, s.drive)
+            for s in self.sources
+            for what in (("x", "one") if self.tails[s.name].trace.bias else ("x",))
+        }
+
+    def _weighs(self, tail: Tail) -> float:
+        """The weight of all chunks that would wait, in traces."""
+        trace = tail.trace
+        states = sum(kind is Kind.VARYING for kind in trace.kinds.values())
+        step = trace.rows * (trace.in_size + trace.out_size * (1 + states)) * trace.dtype.itemsize
+        return step * (tail.steps + 2 * self.steps) / trace.nbytes()
 
     # -- what is kept --------------------------------------------------------------------
 
@@ -73,8 +86,8 @@ class Pending:
         for i in {s.population for s in self.sources}:
             adjoint = engine.adjoints[i]
             blanks = adjoint.end(R * self.steps, False, True, True)
-            drives = {s.drive for s in self.sources}
-            ring["passed"][i] = {key: {d: v for d, v in blanks[key].items() if d in drives} for key in ("ct", "F")}
+            drives = [d for d in adjoint.drives if d not in adjoint.summed]
+            ring["passed"][i] = {key: {d: blanks[key][d] for d in drives} for key in ("ct", "F")}
             ring["Q"][i] = {key: jnp.zeros((R, *v.shape), v.dtype) for key, v in blanks["M"].items()}
             ring["A"][i] = {s: jnp.zeros((R, *adjoint.shapes[Kind.VARYING]), adjoint.dtype) for s in adjoint.states}
         for name, tail in self.tails.items():
@@ -90,7 +103,9 @@ class Pending:
         _, eps, grads, ring, tails = carry
         slot, oldest = number % self.slots, (number + 1) % self.slots
         leaves = (number + 1 >= self.slots) & (number + 1 < self.chunks)
-        after, seen, more, loss, aux = self.engine.look(values, slices, mask, room=ring, at=slot * self.steps)
+        after, seen, more, loss, aux = self.engine.look(
+            values, slices, mask, room={**ring, "sums": self.sums}, at=slot * self.steps
+        )
         grads = jax.tree.map(jnp.add, grads, more)
         (eps, grads, ring), tails = self._credit(values, eps, grads, ring, seen), dict(tails)
         ring["x"] = {name: seen["x"][name] for name in ring["x"]}
@@ -102,8 +117,10 @@ class Pending:
             if self.trial and not self.leave:
                 continue  # there is no trace before the chunks that wait
             name, tail, passed = source.name, self.tails[source.name], seen["passed"][source.population]
-            size = _size(tail.trace, seen["most"][name], passed["sizes"][source.drive])
-            ring["size"][name] = {s: v.at[slot].set(size[s]) for s, v in ring["size"][name].items()}
+            x, one = (passed["sizes"].get((name, what), {}) for what in ("x", "one"))
+            size = {s: tail.trace.full(v) for s, v in x.items()}
+            bound = {s: jnp.maximum(v, tail.trace.full(one[s])) if one else v for s, v in size.items()}
+            ring["size"][name] = {s: v.at[slot].set(bound[s]) for s, v in ring["size"][name].items()}
 
             def kept(slot, source=source):
                 return Kept(self, ring, source, slot)
@@ -130,8 +147,8 @@ class Pending:
         for source in self.sources:
             name, tail, passed = source.name, self.tails[source.name], seen["passed"][source.population]
             x, F = seen["x"][name], passed["F"][source.drive]
-            sums = {s: jnp.sum(jnp.abs(v), max(0, v.ndim - 2)) for s, v in F.items()}
-            size = _size(tail.trace, jnp.max(jnp.abs(x), (1, 2)), sums)
+            most = jnp.max(jnp.abs(x), -1)[..., None]
+            size = {s: jnp.sum(jnp.abs(tail.trace.over_time(v)) * most, 1) for s, v in F.items()}
             grads = collect(grads, tail.trace.gradient(values, x, passed["ct"][source.drive]))
             grads, tails[name] = tail.advance(tails[name], values, grads, passed, size)
             formed[name] = tail.trace.formed(F, x)
@@ -228,9 +245,3 @@ class Kept:
             return jnp.swapaxes(value, 0, 1)[:, :, None]
         value = value[:, None] if kind is Kind.UNIFORM else value
         return value[None, :, None]
-
-
-def _size(trace, most, sums: dict) -> dict:
-    """Sums over time of ``|M_t f_t|`` times the largest input, ``state -> (rows, N)``: rounding errors of a trace are relative to it."""
-    most = jnp.maximum(most, 1.0) if trace.bias else most
-    return {s: trace.full(v) * most[:, None] for s, v in sums.items()}

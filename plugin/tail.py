@@ -7,10 +7,11 @@ one, and all traces are multiples of one of them. With the slow state ``p``, cal
 .. math::
     E = \epsilon_p, \qquad e_s = \epsilon_s - r_s E, \qquad r_s' = (M_{sp} + \sum_k M_{sk} r_k) / (M_{pp} + \sum_k M_{pk} r_k)
 
-with ``M`` the product of ``D`` over a chunk. This choice of ``r`` makes ``e`` independent of ``E``, ``e' = \hat M e``, and is exact for any
-``r`` to begin with. As ``e`` only shrinks, it counts just while it is larger than the rounding error of the trace that the
-newest chunk alone forms, by the largest entry of each state: a bound of it is carried on, and no product is spent on
-what the bound says is too small.
+with ``M`` the product of ``D`` over a chunk. This choice of ``r`` makes ``e`` independent of ``E``: it only shrinks. Any
+``r`` is right, so where this one would be large (a neuron whose lead is not its slowest state), it is 0 and ``E`` feeds ``e``.
+
+The others, ``e``, count while they are larger than the rounding error of the trace that the newest chunk alone forms, by
+the largest entry of each state and sample: bounds of them are carried on, and no product is spent on what is too small.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .carry import Dense, Trace, collect, memory
+from .carry import Dense, Trace, collect, steps_to
 from .engine import Engine
-from .graph import Connection
+from .graph import Connection, Graph
 from .jacobian import Entries, Kind, matmul, transpose_apply
 
 __all__ = ["Tail", "when"]
@@ -32,6 +33,7 @@ __all__ = ["Tail", "when"]
 # In units of the rounding of a number, relative to the size of the newest chunk's trace. A chunk waits until it should be
 # below the first, at rest; it adds nothing if it is below the second (a sum over its steps is not more exact).
 WAITED_FOR, DROPPED = 1 / 8, 8
+LARGEST = 1e9  # of ``r``
 
 Bounds = dict[str, jax.Array]
 
@@ -66,15 +68,15 @@ class Tail:
         self.steps = 0
         if type(self.trace) is not Dense or self.trace.pre is not None or self.trace.stored != self.trace.dtype:
             return
-        tolerance = WAITED_FOR * float(jnp.finfo(self.trace.dtype).eps)
-        times = {s: memory(engine.graph, connection, tolerance, [s]) or longest + 1 for s in self.trace.kinds}
-        slow = [s for s, steps in times.items() if steps > longest]
+        tolerance, graph = WAITED_FOR * float(jnp.finfo(self.trace.dtype).eps), engine.graph
+        times = {s: forgetting(graph, connection, s, tolerance) for s in self.trace.kinds}
+        slow = [s for s, (_, most) in times.items() if most > longest]
         spared = [s for s, kind in self.trace.kinds.items() if kind > Kind.UNIFORM and s not in slow]
-        if len(slow) > 1 or not spared:
+        if len(slow) > 1 or not spared or any(times[s][0] <= longest for s in slow):
             return
         self.lead = slow[0] if slow else None
         self.followers = [s for s in self.trace.kinds if s != self.lead]
-        self.steps = max(times[s] for s in self.followers)
+        self.steps = int(max(times[s][1] for s in self.followers))
 
     # -- the change of variables ---------------------------------------------------------
 
@@ -82,40 +84,42 @@ class Tail:
         """From traces to ``(E, e)`` (``sign`` -1), and back (+1)."""
         return {(s, s): 1.0 for s in self.adjoint.states} | {(s, self.lead): sign * v for s, v in r.items()}
 
-    def _turned(self, M: Entries, r: dict) -> tuple[Entries, dict]:
-        """``M`` for ``(E, e)``, and the next ``r``."""
+    def _turned(self, M: Entries, r: dict, fits: Callable) -> tuple[Entries, dict]:
+        """``M`` for ``(E, e)``, and the next ``r``, as far as it ``fits``."""
         if self.lead is None:
             return M, r
         M = matmul(M, self._shift(r, 1.0))
-        whole = M[self.lead, self.lead]
-        safe = jnp.abs(whole) > jnp.finfo(self.trace.dtype).tiny
-        after = {s: self._fit(jnp.where(safe, M[s, self.lead] / jnp.where(safe, whole, 1.0), 0.0), s) for s in r}
-        M = matmul(self._shift(after, -1.0), M)
-        return {key: v for key, v in M.items() if key[1] != self.lead or key[0] == self.lead}, after
+        whole, after, feeds = M[self.lead, self.lead], {}, {}
+        for s in r:
+            safe = jnp.abs(M[s, self.lead]) <= LARGEST * jnp.abs(whole)
+            ratio = jnp.where(safe & (whole != 0), M[s, self.lead] / jnp.where(whole == 0, 1.0, whole), 0.0)
+            good = fits(s, ratio) & safe & (whole != 0)
+            after[s] = self._fit(jnp.where(good, ratio, 0.0), s)
+            feeds[s, self.lead] = self._fit(jnp.where(good, 0.0, M[s, self.lead]), s)
+        return matmul(self._shift(after, -1.0), M) | feeds, after
 
     def _fit(self, value, state):
-        return jnp.broadcast_to(value, self.adjoint.shapes[self.structure.suffix[state, self.lead]])
+        return jnp.broadcast_to(value, self._shape(state))
+
+    def _shape(self, state) -> tuple[int, ...]:
+        return self.adjoint.shapes[self.structure.suffix[state, self.lead]]
+
+    def _all(self, condition, shape):
+        """Where a condition by row and neuron holds for all that share a value of this shape."""
+        condition = condition.reshape(self.adjoint.shapes[Kind.VARYING])
+        return jnp.all(condition, axis=tuple(range(2 - len(shape))))
 
     # -- what is carried on --------------------------------------------------------------
 
     def start(self, eps: Trace, blank: bool) -> dict:
         """The trace before the sequence; ``blank`` says that it is zero."""
         zero = jnp.zeros((self.trace.rows, self.trace.out_size), self.trace.dtype)
-        bound = {s: zero if blank else zero + _extent(eps[s]) for s in self.followers}
-        some = (
-            jnp.zeros((), bool) if blank else jnp.any(jnp.stack([jnp.any(leaf != 0) for leaf in jax.tree.leaves(eps)]))
-        )
-        follows = [s for s, k in self.structure.suffix if k == self.lead and s != k]
-        r = {s: self._fit(jnp.zeros((), zero.dtype), s) for s in follows} if self.lead in self.trace.kinds else {}
-        return {
-            "eps": eps,
-            "r": r,
-            "bound": bound,
-            "alive": some,
-            "used": some,
-            "led": some,
-            "size": dict.fromkeys(bound, jnp.zeros((), zero.dtype)),
-        }
+        bound = {s: zero if blank else zero + _extent(item) for s, item in eps.items()}
+        some = jnp.any(jnp.stack([jnp.any(b > 0) for b in bound.values()]))
+        flags = dict.fromkeys(("alive", "used", "led"), jnp.zeros((), bool) if blank else some)
+        r = {s: self._fit(jnp.zeros((), zero.dtype), s) for s, k in self.structure.suffix if k == self.lead and s != k}
+        size = dict.fromkeys(self.followers, jnp.zeros(self.trace.rows, zero.dtype))
+        return {"eps": eps, "r": r, "bound": bound, "size": size, **flags}
 
     def advance(
         self, tail: dict, values, grads: dict, passed: dict, size: Bounds, leaving: tuple | None = None
@@ -144,41 +148,53 @@ class Tail:
             The gradients and the trace.
         """
         trace, lead = self.trace, self.lead
+        size = {s: jnp.max(size[s], 1) for s in self.followers}
+        none: tuple[Any, Any, Any] = (jnp.zeros((), bool), 0, None)
+        taken, slot, kept = none if leaving is None else leaving
+
+        def fits(s, ratio):  # else what leaves would be the small difference of two large numbers
+            if kept is None:
+                return True
+            left = self._bounds(kept(slot).turned(self._shift({}, 1.0)), kept(slot).sizes)
+            within = jnp.abs(trace.full(ratio)) * left[lead] <= DROPPED * jnp.maximum(left[s], size[s][:, None])
+            return self._all(within, self._shape(s))
+
         back = transpose_apply(self._shift(tail["r"], 1.0), passed["back"])
-        M, r = self._turned(passed["M"], tail["r"])
+        M, r = self._turned(passed["M"], tail["r"], fits)
         eps, alive, led, grads = dict(tail["eps"]), tail["alive"], tail["led"], dict(grads)
         own = {k: grads[k] for k in trace.indices if k in grads}
+        bound = self._bounds(M, {s: jnp.where(alive | (s == lead), v, 0.0) for s, v in tail["bound"].items()})
+        counts = self._matters(bound, size)
+        every = alive | counts
 
         def wane(_, at):
             own, eps = at
+            eps = {
+                s: v if s == lead else jax.tree.map(lambda leaf: jnp.where(alive, leaf, 0.0), v) for s, v in eps.items()
+            }
             return collect(own, trace.carried(values, eps, back)), trace.aged(eps, M)
 
-        own, eps = when(alive, 0, wane, (own, eps))
-        bound = {s: jnp.where(alive, v, 0.0) for s, v in self._bounds(M, tail["bound"]).items()}
-        size = {s: jnp.max(size[s]) for s in self.followers}
-        counts, taken = alive & _matters(bound, size), jnp.zeros((), bool)
-        state = {"r": r, "bound": bound, "alive": counts, "size": size}
-        tail = {**tail, **state, "eps": eps}
-        if leaving is not None:
-            taken, slot, kept = leaving
+        own, eps = when(every, 0, wane, (own, eps))
+        tail = {**tail, "eps": eps, "r": r, "bound": bound, "size": size, "alive": counts, "used": tail["used"] | every}
+        if kept is not None:
             tail = self.join(tail, taken, slot, kept)
             eps = dict(tail["eps"])
         if lead in eps:  # unless it has gone with the others above
-            rho, ahead = {(lead, lead): jnp.where(alive, 1.0, M[lead, lead])}, {lead: jnp.where(alive, 0.0, back[lead])}
+            rho, ahead = {(lead, lead): jnp.where(every, 1.0, M[lead, lead])}, {lead: jnp.where(every, 0.0, back[lead])}
 
             def follow(_, at):
                 own, E = at
                 return collect(own, trace.carried(values, E, ahead)), trace.aged(E, rho)
 
-            def join(slot, at):
+            def add(slot, at):
                 own, E = follow(slot, at)
                 F = kept(slot).brought({(lead, lead): 1.0}, [lead])
                 return own, jax.tree.map(jnp.add, trace.formed(F, kept(slot).x), E)
 
             at = own, {lead: eps[lead]}
-            if leaving is not None:
-                at = when(taken, slot, join, at)
-            own, E = when(led & ~alive & ~taken, 0, follow, at)
+            if kept is not None:
+                at = when(taken, slot, add, at)
+            own, E = when(led & ~every & ~taken, 0, follow, at)
             eps |= E
             led |= taken
         return {**grads, **own}, {**tail, "eps": eps, "led": led}
@@ -187,14 +203,15 @@ class Tail:
         """Add what a chunk that waits no longer has left of all states but the lead, where it is more than rounding."""
         shift = self._shift(tail["r"], -1.0)
         left = self._bounds(kept(slot).turned(shift), kept(slot).sizes)
-        needed = taken & _matters(left, tail["size"])
+        needed = taken & self._matters(left, tail["size"])
 
         def add(slot, old):
             formed = self.trace.formed(kept(slot).brought(shift, self.followers), kept(slot).x)
             return jax.tree.map(lambda a, b: jnp.where(tail["alive"], a, 0.0) + b, old, formed)
 
         eps = when(needed, slot, add, {s: tail["eps"][s] for s in self.followers})
-        bound = {s: v + jnp.where(needed, left[s], 0.0) for s, v in tail["bound"].items()}
+        joins = {s: taken if s == self.lead else needed for s in left}
+        bound = {s: v + jnp.where(joins[s], left[s], 0.0) for s, v in tail["bound"].items()}
         flags = {key: tail[key] | needed for key in ("alive", "used")}
         return {**tail, "eps": {**tail["eps"], **eps}, "bound": bound, **flags}
 
@@ -214,10 +231,22 @@ class Tail:
         return when(used, 0, lambda at, eps: jax.tree.map(lambda leaf: jnp.where(at == 0, 0.0, leaf), eps), tail["eps"])
 
     def _bounds(self, M: Entries, size: Bounds) -> Bounds:
-        """Bounds of the followers after a time whose product of all ``D`` is ``M``."""
+        """Bounds of the traces after a time whose product of all ``D`` is ``M``."""
         M = {key: jnp.abs(self.trace.full(v)) for key, v in M.items()}
         out = matmul(M, {(s, "size"): v for s, v in size.items()})
-        return {s: out[s, "size"] for s in self.followers}
+        return {s: out[s, "size"] for s in self.trace.kinds}
+
+    def _matters(self, bound: Bounds, size: Bounds):
+        """Whether followers of size ``bound`` are more than the rounding error of a trace of ``size``; NaN is."""
+        limit = DROPPED * jnp.finfo(self.trace.dtype).eps
+        within = [jnp.all(jnp.max(bound[s], 1) <= limit * size[s]) for s in self.followers]
+        return ~reduce(jnp.logical_and, within)
+
+
+def forgetting(graph: Graph, connection: Connection, state: str, tolerance: float) -> tuple[float, float]:
+    """Steps in which one state behind a connection decays to ``tolerance``, at rest: of the fastest neuron and of the slowest."""
+    least, most = graph.rest.get((connection.population, state, state), (0.0, 0.0))
+    return steps_to(tolerance, least), steps_to(tolerance, most)
 
 
 def when(condition, at, fn: Callable, operand):
@@ -227,12 +256,6 @@ def when(condition, at, fn: Callable, operand):
     taken out of it and done in any case.
     """
     return jax.lax.fori_loop(at, at + jnp.asarray(condition, int), fn, operand)
-
-
-def _matters(bound: Bounds, size: Bounds):
-    """Whether something of size ``bound`` is more than the rounding error of a trace of ``size`` in some state; NaN is."""
-    within = [jnp.max(b) <= DROPPED * jnp.finfo(b.dtype).eps * size[s] for s, b in bound.items()]
-    return ~reduce(jnp.logical_and, within)
 
 
 def _extent(item: dict):

@@ -23,16 +23,22 @@ LEADS = {"nothing": (), "adaptation": ("a",), "conductance": ("g", "g0")}
 
 
 @pytest.fixture
-def pretend(monkeypatch):
+def pretend(monkeypatch, heavy):
     """Let states be taken to forget within some steps, those of the names given never, so that chunks leave early."""
 
     def be(*slow, steps=2):
-        def memory(graph, connection, tolerance, states):
-            return None if any(s.rpartition(".")[-1] in slow for s in states) else steps
+        def forgetting(graph, connection, state, tolerance):
+            return (np.inf, np.inf) if state.rpartition(".")[-1] in slow else (steps, steps)
 
-        monkeypatch.setattr(etrax.tail, "memory", memory)
+        monkeypatch.setattr(etrax.tail, "forgetting", forgetting)
 
     return be
+
+
+@pytest.fixture
+def heavy(monkeypatch):
+    """Let chunks wait that weigh many times the small trace of a small network."""
+    monkeypatch.setattr(etrax.pending, "HEAVIEST", np.inf)
 
 
 @pytest.fixture
@@ -135,12 +141,12 @@ class Net(brainstate.nn.Module):
         return self.out(self.neu.V.value / u.mV + spikes)
 
 
-def gradient(net, xs, mask=None, **options):
+def gradient(net, xs, mask=None, reads=lambda out: out, of=("syn", "comm", "weight"), options=None, **kwargs):
     """Gradient of a mean square over time, and the learner."""
-    learner = etrax.compile(net, etrax.D_RTRL, xs[0], batch_size=xs.shape[1])
-    options = {"chunk_size": 25, "reduction": "sum"} | options
-    grads = learner.etrace_grad(xs, step_fn=lambda x: jnp.mean((learner(x) - 0.3) ** 2), mask=mask, **options)
-    return np.asarray(u.get_mantissa(grads["syn", "comm", "weight"]["weight"])), learner
+    learner = etrax.compile(net, etrax.D_RTRL, xs[0], batch_size=xs.shape[1], **(options or {}))
+    kwargs = {"chunk_size": 25, "reduction": "sum"} | kwargs
+    grads = learner.etrace_grad(xs, step_fn=lambda x: jnp.mean((reads(learner(x)) - 0.3) ** 2), mask=mask, **kwargs)
+    return np.asarray(u.get_mantissa(grads[of]["weight"])), learner
 
 
 def spikes(steps, seed=0):
@@ -156,7 +162,7 @@ def without(monkeypatch, *args, **options):
 
 @pytest.mark.parametrize("adapts", [False, True])
 @pytest.mark.parametrize("precision", [32, 64])
-def test_what_is_forgotten_adds_nothing(adapts, precision, made, monkeypatch):
+def test_what_is_forgotten_adds_nothing(adapts, precision, made, monkeypatch, heavy):
     """Of all states or, where one is slow, of the others."""
     with brainstate.environ.context(precision=precision):
         xs, net = spikes(400), Net(adapts)
@@ -181,7 +187,7 @@ def test_what_is_forgotten_adds_nothing(adapts, precision, made, monkeypatch):
 
 
 @pytest.mark.parametrize("trial", [False, True])
-def test_what_came_before_a_long_silence_counts_to_the_last_digit(trial, made, monkeypatch):
+def test_what_came_before_a_long_silence_counts_to_the_last_digit(trial, made, monkeypatch, heavy):
     """Nothing newer hides it, however small it has become: rounding is relative to what there is."""
     xs, mask = spikes(400).at[60:].set(0.0), jnp.arange(400.0) >= 390
     mine, _ = gradient(Net(), xs, mask, trial=trial)
@@ -194,7 +200,49 @@ def test_what_came_before_a_long_silence_counts_to_the_last_digit(trial, made, m
     np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-12 * np.abs(theirs).max())
 
 
-def test_weights_wait_only_where_that_spares_a_trace(made):
+@pytest.mark.parametrize("trial", [False, True])
+def test_a_sample_that_falls_silent_is_not_hidden_by_the_others(trial, monkeypatch, heavy):
+    """The loss reads that sample only."""
+    xs, mask = spikes(300).at[60:, 0].set(0.0), jnp.arange(300.0) >= 200
+    options = dict(mask=mask, trial=trial, reads=lambda out: out[0])
+    mine, _ = gradient(Net(), xs, **options)
+    theirs, _ = without(monkeypatch, Net(), xs, **options)
+    assert 0 < np.abs(theirs).max() < 1e-20
+    np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-12 * np.abs(theirs).max())
+
+
+TAUS = np.array([2.0, 5.0, 30.0, 300.0, 300.0, 300.0])
+
+
+@pytest.mark.parametrize("precision", [32, 64])
+def test_a_lead_that_is_not_the_slowest_state_of_every_neuron(precision, made, monkeypatch, heavy):
+    """Such a state leads nothing; if it did (it may become so in training), the result would be the same."""
+    real = etrax.tail.forgetting
+
+    def overlooked(*args):
+        least, most = real(*args)
+        return (np.inf if most > 640 else least), most
+
+    def make():
+        net = Net(tau=8 * u.ms, detach_reset=True)
+        net.syn.syn.tau = TAUS * u.ms
+        return net
+
+    with brainstate.environ.context(precision=precision):
+        xs = spikes(800)
+        mine, _ = gradient(make(), xs)
+        assert not made[-1].tails
+        monkeypatch.setattr(etrax.tail, "forgetting", overlooked)
+        forced, _ = gradient(make(), xs)
+        assert [tail.lead for tail in made[-1].tails.values()] == ["syn.syn.g"]
+        theirs, _ = without(monkeypatch, make(), xs)
+    largest = np.abs(theirs).max(0, keepdims=True)  # of each neuron
+    assert largest.min() > 1e-3
+    for one in (mine, forced):
+        np.testing.assert_allclose(one / largest, theirs / largest, rtol=0, atol=300 * np.finfo(mine.dtype).eps)
+
+
+def test_weights_wait_only_where_that_spares_a_trace(made, heavy):
     """A trace that is the filtered input costs nothing, and that of a neuron that never forgets has to be kept anyway."""
     xs = spikes(100)
     gradient(Net(detach_reset=True), xs)
@@ -203,27 +251,40 @@ def test_weights_wait_only_where_that_spares_a_trace(made):
     assert not made[-1].tails
     gradient(Net(), xs)
     assert made[-1].tails
+    etrax.pending.HEAVIEST = 16
+    gradient(Net(), xs)
+    assert not made[-1].tails  # a small trace is not spared at the price of many times its memory
 
 
-def test_a_projection_that_is_not_trained_beside_one_that_is(made, monkeypatch):
-    class Fixed(Net):
+@pytest.mark.parametrize("through_depth", [False, True])
+def test_a_projection_that_is_not_trained(through_depth, made, monkeypatch, heavy):
+    """It leads from a population to another one, beside one that is trained."""
+
+    class Stack(brainstate.nn.Module):
         def __init__(self):
             super().__init__()
-            weight = np.random.default_rng(4).normal(0.5, 1.0, (5, 6)) * u.mS
+            self.low, self.top = Net(), etrax.neurons.LIF(6, tau=3 * u.ms)
+            rng = np.random.default_rng(4)
+            fixed = rng.normal(0.5, 1.0, (6, 6)) * u.mS
+            weight = rng.normal(0.5, 1.0, (5, 6)) * u.mS
+            self.up = self.projection(lambda z: z @ fixed)
+            self.skip = self.projection(brainstate.nn.Linear(5, 6, w_init=weight, b_init=None))
+            self.out = brainstate.nn.Linear(6, 2, w_init=rng.normal(size=(6, 2)), b_init=None)
 
-            def layer(x):
-                return x @ weight
-
-            self.input = etrax.synapses.AlignPostProj(
-                comm=layer, syn=etrax.synapses.Expon(6, tau=3 * u.ms), out=etrax.synapses.CUBA(), post=self.neu
-            )
+        def projection(self, comm):
+            syn, out = etrax.synapses.Expon(6, tau=3 * u.ms), etrax.synapses.CUBA()
+            return etrax.synapses.AlignPostProj(comm=comm, syn=syn, out=out, post=self.top)
 
         def update(self, x):
-            self.input(x)
-            return super().update(x)
+            read = self.low(x)
+            self.up(self.low.neu.get_spike())
+            self.skip(x)
+            return read + self.out(self.top())
 
-    xs = spikes(400)
-    mine, _ = gradient(Fixed(), xs)
-    assert set(made[-1].tails) == {"syn"}
-    theirs, _ = without(monkeypatch, Fixed(), xs)
-    np.testing.assert_allclose(mine, theirs, rtol=1e-10, atol=1e-12 * np.abs(theirs).max())
+    xs, options = spikes(300), {"through_depth": through_depth}
+    for path in (("low", "syn", "comm", "weight"), ("skip", "comm", "weight")):
+        mine, _ = gradient(Stack(), xs, of=path, options=options)
+        assert set(made[-1].tails) == {"low.syn", "skip"}
+        theirs, _ = without(monkeypatch, Stack(), xs, of=path, options=options)
+        assert np.abs(theirs).max() > 1e-6
+        np.testing.assert_allclose(mine, theirs, rtol=1e-10, atol=1e-12 * np.abs(theirs).max())
