@@ -58,11 +58,7 @@ def same(mine, theirs):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11), mine, theirs)
 
 
-QUICK = {
-    ("recurrent alif heterogeneous", "adaptation"),
-    ("recurrent coba", "conductance"),
-    ("layered two leaky", "nothing"),
-}
+QUICK = {("recurrent alif heterogeneous", "adaptation"), ("recurrent coba", "conductance")}
 
 
 @pytest.mark.parametrize(
@@ -110,6 +106,7 @@ def test_all_chunks_of_a_short_sequence_wait(trial, pretend, made):
         same(run.traces(), plain.traces())
 
 
+@pytest.mark.slow
 def test_credit_through_depth(pretend):
     run, waits = (Run("layered two leaky", lambda m: etrax.D_RTRL(m, through_depth=True)) for _ in range(2))
     expected = run.grad(5)
