@@ -147,57 +147,73 @@ class Tail:
         tuple
             The gradients and the trace.
         """
-        trace, lead = self.trace, self.lead
         size = {s: jnp.max(size[s], 1) for s in self.followers}
-        none: tuple[Any, Any, Any] = (jnp.zeros((), bool), 0, None)
-        taken, slot, kept = none if leaving is None else leaving
+        back = transpose_apply(self._shift(tail["r"], 1.0), passed["back"])
+        M, r = self._turned(passed["M"], tail["r"], self._fits(size, leaving))
+        own, tail = {k: grads[k] for k in self.trace.indices if k in grads}, {**tail, "size": size}
+        own, tail, every = self._wane(own, tail, values, back, M)
+        tail |= {"r": r}
+        if leaving is not None:
+            tail = self.join(tail, *leaving)
+        if self.lead in tail["eps"]:
+            own, tail = self._follow(own, tail, values, back, M, every, leaving)
+        return {**grads, **own}, tail
 
-        def fits(s, ratio):  # else what leaves would be the small difference of two large numbers
-            if kept is None:
-                return True
+    def _fits(self, size: Bounds, leaving: tuple | None) -> Callable:
+        """Whether a new ``r`` serves: else what leaves would be the small difference of two large numbers."""
+        if leaving is None:
+            return lambda s, ratio: True
+        _, slot, kept = leaving
+
+        def fits(s, ratio):
             left = self._bounds(kept(slot).turned(self._shift({}, 1.0)), kept(slot).sizes)
-            within = jnp.abs(trace.full(ratio)) * left[lead] <= DROPPED * jnp.maximum(left[s], size[s][:, None])
+            within = jnp.abs(self.trace.full(ratio)) * left[self.lead] <= DROPPED * jnp.maximum(
+                left[s], size[s][:, None]
+            )
             return self._all(within, self._shape(s))
 
-        back = transpose_apply(self._shift(tail["r"], 1.0), passed["back"])
-        M, r = self._turned(passed["M"], tail["r"], fits)
-        eps, alive, led, grads = dict(tail["eps"]), tail["alive"], tail["led"], dict(grads)
-        own = {k: grads[k] for k in trace.indices if k in grads}
+        return fits
+
+    def _wane(self, own: dict, tail: dict, values, back: dict, M: Entries) -> tuple[dict, dict, Any]:
+        """Credit and ageing of all states while the followers count; and whether they did."""
+        trace, lead, alive = self.trace, self.lead, tail["alive"]
         bound = self._bounds(M, {s: jnp.where(alive | (s == lead), v, 0.0) for s, v in tail["bound"].items()})
-        counts = self._matters(bound, size)
+        counts = self._matters(bound, tail["size"])
         every = alive | counts
 
-        def wane(_, at):
+        def fn(_, at):
             own, eps = at
             eps = {
                 s: v if s == lead else jax.tree.map(lambda leaf: jnp.where(alive, leaf, 0.0), v) for s, v in eps.items()
             }
             return collect(own, trace.carried(values, eps, back)), trace.aged(eps, M)
 
-        own, eps = when(every, 0, wane, (own, eps))
-        tail = {**tail, "eps": eps, "r": r, "bound": bound, "size": size, "alive": counts, "used": tail["used"] | every}
-        if kept is not None:
-            tail = self.join(tail, taken, slot, kept)
-            eps = dict(tail["eps"])
-        if lead in eps:  # unless it has gone with the others above
-            rho, ahead = {(lead, lead): jnp.where(every, 1.0, M[lead, lead])}, {lead: jnp.where(every, 0.0, back[lead])}
+        own, eps = when(every, 0, fn, (own, tail["eps"]))
+        return own, {**tail, "eps": eps, "bound": bound, "alive": counts, "used": tail["used"] | every}, every
 
-            def follow(_, at):
-                own, E = at
-                return collect(own, trace.carried(values, E, ahead)), trace.aged(E, rho)
+    def _follow(
+        self, own: dict, tail: dict, values, back, M: Entries, every, leaving: tuple | None
+    ) -> tuple[dict, dict]:
+        """Credit and ageing of the lead, unless it went with ``every`` state, and what joins it from a chunk."""
+        lead = self.lead
+        rho, ahead = {(lead, lead): jnp.where(every, 1.0, M[lead, lead])}, {lead: jnp.where(every, 0.0, back[lead])}
+
+        def follow(_, at):
+            own, E = at
+            return collect(own, self.trace.carried(values, E, ahead)), self.trace.aged(E, rho)
+
+        at, taken = (own, {lead: tail["eps"][lead]}), jnp.zeros((), bool)
+        if leaving is not None:
+            taken, slot, kept = leaving
 
             def add(slot, at):
                 own, E = follow(slot, at)
                 F = kept(slot).brought({(lead, lead): 1.0}, [lead])
-                return own, jax.tree.map(jnp.add, trace.formed(F, kept(slot).x), E)
+                return own, jax.tree.map(jnp.add, self.trace.formed(F, kept(slot).x), E)
 
-            at = own, {lead: eps[lead]}
-            if kept is not None:
-                at = when(taken, slot, add, at)
-            own, E = when(led & ~every & ~taken, 0, follow, at)
-            eps |= E
-            led |= taken
-        return {**grads, **own}, {**tail, "eps": eps, "led": led}
+            at = when(taken, slot, add, at)
+        own, E = when(tail["led"] & ~every & ~taken, 0, follow, at)
+        return own, {**tail, "eps": {**tail["eps"], **E}, "led": tail["led"] | taken}
 
     def join(self, tail: dict, taken, slot, kept: Callable) -> dict:
         """Add what a chunk that waits no longer has left of all states but the lead, where it is more than rounding."""
