@@ -7,6 +7,7 @@ the time it leaves, its population has forgotten it, or all but its slowest stat
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -37,8 +38,8 @@ class Pending:
         What runs a chunk.
     steps : int
         Of a chunk.
-    chunks : int
-        Of the sequence.
+    length : int
+        Steps of the sequence; what is fewer than a chunk at its end does not wait.
     trial : bool
         Whether the trace before the sequence is zero and nobody reads the one after it.
 
@@ -50,32 +51,73 @@ class Pending:
         How many chunks wait; 0 if none does.
     """
 
-    def __init__(self, engine: Engine, steps: int, chunks: int, trial: bool):
-        self.engine, self.steps, self.chunks, self.trial = engine, steps, chunks, trial
+    def __init__(self, engine: Engine, steps: int, length: int, trial: bool):
+        self.engine, self.steps, self.trial = engine, steps, trial
+        self.chunks, self.ragged = divmod(length, steps)
         self.tails: dict[str, Tail] = {}
         self.sources: list[Connection] = []
         longest = min(MOST_CHUNKS * steps, max(MOST_STEPS, FEW * steps))
-        worth = chunks > 2 and engine.weights and engine.within == "single-step"
+        worth = (self.chunks > 2 or (trial and length > steps)) and engine.weights and engine.within == "single-step"
         for i in engine.order if worth else []:
             found = [s for s in engine.sources(i) if isinstance(s, Connection) and s.params]
             tails = {s.name: Tail(engine, s, longest) for s in found}
             if found and all(tail.steps and self._weighs(tail) <= HEAVIEST for tail in tails.values()):
                 self.sources += found
                 self.tails |= tails
-        self.slots = min(chunks, max((1 + -(-tail.steps // steps) for tail in self.tails.values()), default=0))
-        self.leave = chunks > self.slots
+        self.slots = max(map(self._slots, self.tails.values()), default=0)
+        self.leave = self.chunks > self.slots
+        self.past = self.leave or not trial  # whether there is a trace of what came before the chunks that wait
         self.sums = {
             (s.name, what): (s.population, s.drive)
             for s in self.sources
             for what in (("x", "one") if self.tails[s.name].trace.bias else ("x",))
+            if self.past
         }
+
+    def _slots(self, tail: Tail) -> int:
+        """How many chunks there are until a population has forgotten one, with the newest."""
+        return min(self.chunks, 1 + -(-tail.steps // self.steps))
 
     def _weighs(self, tail: Tail) -> float:
         """The weight of all chunks that would wait, in traces."""
         trace = tail.trace
         states = sum(kind is Kind.VARYING for kind in trace.kinds.values())
         step = trace.rows * (trace.in_size + trace.out_size * (1 + states)) * trace.dtype.itemsize
-        return step * (tail.steps + 2 * self.steps) / trace.nbytes()
+        return step * self.steps * self._slots(tail) / trace.nbytes()
+
+    def run(
+        self, fixed: dict, state: dict, eps: dict, grads: dict, part: Callable
+    ) -> tuple[dict, dict, dict, Any, Any]:
+        """All chunks of the sequence.
+
+        Parameters
+        ----------
+        fixed, state : dict
+            Values of the states that no step writes, and of the others.
+        eps, grads : dict
+            The trace, and what the gradients begin with.
+        part : callable
+            ``(start, length)`` to the arguments of these steps and the weights of their losses.
+
+        Returns
+        -------
+        tuple
+            Values of the written states, the trace, gradients, losses, aux.
+        """
+        K, n = self.steps, self.chunks
+
+        def body(carry, number):
+            return self.chunk(carry, number, {**fixed, **carry[0]}, *part(number * K, K))
+
+        others = {name: trace for name, trace in eps.items() if name not in self.tails}
+        carry, out = jax.lax.scan(body, (state, others, grads, *self.start(eps)), jnp.arange(n))
+        loss, aux = jax.tree.map(lambda a: a.reshape(n * K, *a.shape[2:]), out)
+        formed: dict = {}
+        if self.ragged:
+            carry, formed, out = self.rest(carry, {**fixed, **carry[0]}, *part(n * K, self.ragged))
+            loss, aux = jax.tree.map(lambda *parts: jnp.concatenate(parts), (loss, aux), out)
+        state, eps, grads = self.finish(carry, {**fixed, **state}, formed)
+        return state, eps, grads, loss, aux
 
     # -- what is kept --------------------------------------------------------------------
 
@@ -113,9 +155,7 @@ class Pending:
             ring["passed"][i] = {key: {d: seen["passed"][i][key][d] for d in v} for key, v in kept.items()}
             ring["A"][i] = {s: v.at[slot].set(0.0) for s, v in ring["A"][i].items()}
             ring["Q"][i] = {(s, k): v.at[slot].set(float(s == k)) for (s, k), v in ring["Q"][i].items()}
-        for source in self.sources:
-            if self.trial and not self.leave:
-                continue  # there is no trace before the chunks that wait
+        for source in self.sources if self.past else []:
             name, tail, passed = source.name, self.tails[source.name], seen["passed"][source.population]
             x, one = (passed["sizes"].get((name, what), {}) for what in ("x", "one"))
             size = {s: tail.trace.full(v) for s, v in x.items()}
@@ -150,7 +190,8 @@ class Pending:
             most = jnp.max(jnp.abs(x), -1)[..., None]
             size = {s: jnp.sum(jnp.abs(tail.trace.over_time(v)) * most, 1) for s, v in F.items()}
             grads = collect(grads, tail.trace.gradient(values, x, passed["ct"][source.drive]))
-            grads, tails[name] = tail.advance(tails[name], values, grads, passed, size)
+            if self.past:
+                grads, tails[name] = tail.advance(tails[name], values, grads, passed, size)
             formed[name] = tail.trace.formed(F, x)
         return (after, eps, grads, ring, tails), formed, (loss, aux)
 

@@ -23,7 +23,8 @@ class Report:
     trace_bytes : int
         Bytes of all traces together.
     flops_per_step : int
-        Multiplications and additions in matrix products, per step and batch: forward, gradient, trace.
+        Multiplications and additions in matrix products, per step and batch: forward, gradient, and the trace as if it were
+        formed with every chunk, most of which is spared where chunks wait, see :meth:`D_RTRL.etrace_grad`.
     """
 
     def __init__(self, graph: Graph, layouts: dict[str, Carry]):

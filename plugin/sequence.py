@@ -92,6 +92,11 @@ class SequenceDriver:
         ValueError
             For sequences that are empty, of different lengths or with NaN, a mask of another length, a loss
             that is not a scalar, a parameter that no path reaches, a ``step_fn`` that does not call the learner once.
+
+        Notes
+        -----
+        A gradient may itself be differentiated (`brainstate.transform.grad`) if the sequence is one chunk. Where chunks
+        wait, in a sequence of more than two or a trial of two, it may not: what is done only if needed is a loop.
         """
         graph = self.graph
         if reduction not in ("mean", "sum"):
@@ -216,8 +221,8 @@ class SequenceDriver:
 def run_chunks(engine: Engine, values, eps, sequences, mask, chunk: int, trial: bool = False):
     """All chunks of a sequence, the last one ragged; returns the written values, traces, gradient sums, losses, aux.
 
-    The last chunk of a trial is outside the scan, where it leaves out work, and so is a first one that only the last one
-    follows: a condition in the scan would cost as much as it saves, and more programs would compile longer.
+    Where no chunk waits, the last one of a trial is outside the scan, where it leaves out work, and so is a first one that
+    only the last one follows: a condition in the scan would cost as much as it saves, and more programs compile longer.
     """
     T = mask.shape[0]
     fixed = {i: v for i, v in values.items() if i not in engine.written}
@@ -225,16 +230,18 @@ def run_chunks(engine: Engine, values, eps, sequences, mask, chunk: int, trial: 
     grads = {i: jax.tree.map(jnp.zeros_like, values[i]) for i in engine.weights}
     outputs = []
 
+    def part(start, length):
+        return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, length), (sequences, mask))
+
     def body(carry, start, length=chunk, first=False, last=False):
         state, eps, grads = carry
-        slices, weight = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, length), (sequences, mask))
-        state, eps, more, loss, aux = engine.chunk({**fixed, **state}, eps, slices, weight, first, last)
+        state, eps, more, loss, aux = engine.chunk({**fixed, **state}, eps, *part(start, length), first, last)
         return (state, eps, jax.tree.map(jnp.add, grads, more)), (loss, aux)
 
     carry = (state, eps, grads)
-    pending = Pending(engine, chunk, T // chunk, trial)
+    pending = Pending(engine, chunk, T, trial)
     if pending.slots:
-        return run_pending(pending, fixed, carry, sequences, mask)
+        return pending.run(fixed, *carry, part)
     ragged = (T - 1) % chunk + 1  # steps of the last chunk, which is full if T is a multiple
     alone = ragged if T <= chunk or trial or ragged < chunk else 0  # of them outside the scan
     n = (T - alone) // chunk
@@ -250,28 +257,6 @@ def run_chunks(engine: Engine, values, eps, sequences, mask, chunk: int, trial: 
     loss, aux = jax.tree.map(lambda *parts: jnp.concatenate(parts), *outputs) if len(outputs) > 1 else outputs[0]
     state, eps, grads = carry
     return state, jax.tree.map(jnp.zeros_like, eps) if trial else eps, grads, loss, aux
-
-
-def run_pending(pending: Pending, fixed: dict, carry: tuple, sequences, mask):
-    """`run_chunks` for a sequence whose chunks wait for the credit of later ones."""
-    K, (state, eps, grads) = pending.steps, carry
-    n, ragged = divmod(mask.shape[0], K)
-
-    def part(start, length):
-        return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, length), (sequences, mask))
-
-    def body(carry, number):
-        return pending.chunk(carry, number, {**fixed, **carry[0]}, *part(number * K, K))
-
-    others = {name: trace for name, trace in eps.items() if name not in pending.tails}
-    carry, out = jax.lax.scan(body, (state, others, grads, *pending.start(eps)), jnp.arange(n))
-    loss, aux = jax.tree.map(lambda a: a.reshape(n * K, *a.shape[2:]), out)
-    formed: dict = {}
-    if ragged:
-        carry, formed, out = pending.rest(carry, {**fixed, **carry[0]}, *part(n * K, ragged))
-        loss, aux = jax.tree.map(lambda *parts: jnp.concatenate(parts), (loss, aux), out)
-    state, eps, grads = pending.finish(carry, {**fixed, **state}, formed)
-    return state, eps, grads, loss, aux
 
 
 def one_call(fn: Callable, slices: tuple):
