@@ -333,8 +333,10 @@ def test_a_spike_that_sees_other_neurons_is_refused():
     "mix",
     [
         lambda V, z: u.math.where(u.math.any(z > 0, axis=-1, keepdims=True), 0.9 * V, V),
-        lambda V, z: V - 0.1 * jax.lax.stop_gradient(u.math.mean(V, axis=-1, keepdims=True)),
-        lambda V, z: jax.lax.fori_loop(0, 3, lambda i, v: 0.9 * v, V),
+        pytest.param(
+            lambda V, z: V - 0.1 * jax.lax.stop_gradient(u.math.mean(V, axis=-1, keepdims=True)), marks=pytest.mark.slow
+        ),
+        pytest.param(lambda V, z: jax.lax.fori_loop(0, 3, lambda i, v: 0.9 * v, V), marks=pytest.mark.slow),
         lambda V, z: jax.lax.cond(jnp.all(V / u.mV > 0.1), lambda v: 0.9 * v, lambda v: v, V),
     ],
     ids=["comparison", "stopped gradient", "loop", "branch"],

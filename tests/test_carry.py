@@ -102,7 +102,7 @@ def test_a_whole_trial_reads_no_trace_and_leaves_none(name):
         assert all(not np.any(leaf) for trace in run.learner.traces.values() for leaf in jax.tree.leaves(trace.value))
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", networks.thorough(OPTIONS, "dense", "through depth"))
 def test_a_long_chunk_is_looked_at_in_blocks(name, monkeypatch):
     whole = run_with("layered two leaky", **OPTIONS[name])
     expected = whole.grad(T)

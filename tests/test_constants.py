@@ -137,6 +137,7 @@ def test_with_other_carries_constants_keep_their_trace():
     same({path: got[path] for path in constants}, constants)
 
 
+@pytest.mark.slow
 def test_single_steps_give_the_same_gradient():
     expected = gradient(NETS["kept positive"], etrax.D_RTRL)
     net = NETS["kept positive"]()

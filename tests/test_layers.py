@@ -287,13 +287,14 @@ def close(grads, expected, tolerance=1e-9):
         np.testing.assert_allclose(got, exact, rtol=tolerance, atol=tolerance * np.abs(exact).max())
 
 
-RECURRENT = ("CSR", "OneToOne", "SignedWLinear", "FixedNumConn")  # of the default run, which has these no second time
+RECURRENT = ("CSR", "OneToOne", "SignedWLinear", "FixedNumConn")  # of the default run, and these without recurrence
+FEED_FORWARD = ("AllToAll over an axis", "to two dimensions", "Conv2d", "LoRA", "SoftplusT", "COO", "not affine")
 WITHOUT_BATCH = ("Linear", "CSR", "OneToOne of two dimensions", "FixedNumConn, one weight", "user's own")
 
 
 @pytest.mark.parametrize(
     ("name", "batch"),
-    [pytest.param(n, True, marks=pytest.mark.slow if n in RECURRENT else []) for n in LAYERS]
+    [pytest.param(n, True, marks=[] if n in FEED_FORWARD else pytest.mark.slow) for n in LAYERS]
     + [pytest.param(n, False, marks=pytest.mark.slow if n != "CSR" else []) for n in WITHOUT_BATCH],
 )
 def test_exact_on_a_feed_forward_network(name, batch):
@@ -361,7 +362,9 @@ def test_a_prior_of_the_weights_adds_its_gradient():
 
 
 @pytest.mark.parametrize("carry", ["dense", "window", "rank1", "none"])
-@pytest.mark.parametrize("name", ["CSR", "FixedNumConn, one weight", "user's own sparse"])
+@pytest.mark.parametrize(
+    "name", thorough(["CSR", "FixedNumConn, one weight", "user's own sparse"], "user's own sparse")
+)
 def test_sparse_layers_have_every_carry(name, carry):
     """Within one chunk all but an outer product are exact; a trace is as long as the parameter."""
     grads, _ = gradient(etrax.D_RTRL, name, True, chunk_size=T, carry=carry)

@@ -58,7 +58,7 @@ def same(mine, theirs):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11), mine, theirs)
 
 
-QUICK = {("recurrent alif heterogeneous", "adaptation"), ("recurrent coba", "conductance")}
+QUICK = {("recurrent alif heterogeneous", "adaptation")}
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_chunk_that_is_not_forgotten_when_it_leaves_joins_the_trace(name, lead
         assert {(p.slots, p.chunks) for p in made if p.tails} == {(2, 8), (2, 4)}
 
 
-@pytest.mark.parametrize("lead", ["nothing", "adaptation"])
+@pytest.mark.parametrize("lead", networks.thorough(["nothing", "adaptation"], "adaptation"))
 def test_a_sequence_goes_on_with_the_trace_of_the_one_before(lead, pretend):
     pretend(*LEADS[lead])
     run, half = Run("recurrent alif"), T // 2
@@ -95,7 +95,12 @@ def test_a_sequence_goes_on_with_the_trace_of_the_one_before(lead, pretend):
 
 
 @pytest.mark.parametrize(
-    ("K", "trial", "slots"), [(5, False, 4), (5, True, 4), (T // 2 + 1, True, 1), (T // 2 + 1, False, 0)]
+    ("K", "trial", "slots"),
+    networks.thorough(
+        [(5, False, 4), (5, True, 4), (T // 2 + 1, True, 1), (T // 2 + 1, False, 0)],
+        (5, False, 4),
+        (T // 2 + 1, True, 1),
+    ),
 )
 def test_all_chunks_of_a_short_sequence_wait(K, trial, slots, pretend, made):
     """A ragged rest does not, nor do chunks in a stream of only two."""
@@ -160,9 +165,11 @@ def without(monkeypatch, *args, **options):
         return gradient(*args, **options)
 
 
-@pytest.mark.parametrize("adapts", [False, True])
-@pytest.mark.parametrize("precision", [32, 64])
-def test_what_is_forgotten_adds_nothing(adapts, precision, made, monkeypatch, heavy):
+@pytest.mark.parametrize(
+    ("precision", "adapts"),
+    networks.thorough([(32, False), (32, True), (64, False), (64, True)], (32, False), (64, True)),
+)
+def test_what_is_forgotten_adds_nothing(precision, adapts, made, monkeypatch, heavy):
     """Of all states or, where one is slow, of the others."""
     with brainstate.environ.context(precision=precision):
         xs, net = spikes(400), Net(adapts)
@@ -256,7 +263,7 @@ def test_weights_wait_only_where_that_spares_a_trace(made, heavy):
     assert not made[-1].tails  # a small trace is not spared at the price of many times its memory
 
 
-@pytest.mark.parametrize("through_depth", [False, True])
+@pytest.mark.parametrize("through_depth", networks.thorough([False, True], True))
 def test_a_projection_that_is_not_trained(through_depth, made, monkeypatch, heavy):
     """It leads from a population to another one, beside one that is trained."""
 

@@ -64,7 +64,12 @@ def by_hand(xs, ys, period):
 
 @pytest.mark.parametrize(
     ("changes", "period"),
-    [({}, 8), ({"update": "step"}, 1), ({"update": 3, "chunk_size": 2}, 3), ({"update": "chunk", "chunk_size": 4}, 4)],
+    [
+        ({}, 8),
+        pytest.param({"update": "step"}, 1, marks=pytest.mark.slow),
+        ({"update": 3, "chunk_size": 2}, 3),
+        pytest.param({"update": "chunk", "chunk_size": 4}, 4, marks=pytest.mark.slow),
+    ],
 )
 def test_weights_change_when_they_should(changes, period):
     xs, ys = next(trained.validation())
