@@ -10,8 +10,10 @@ one, and all traces are multiples of one of them. With the slow state ``p``, cal
 with ``M`` the product of ``D`` over a chunk. This choice of ``r`` makes ``e`` independent of ``E``: it only shrinks. Any
 ``r`` is right, so where this one would be large (a neuron whose lead is not its slowest state), it is 0 and ``E`` feeds ``e``.
 
-The others, ``e``, count while they are larger than the rounding error of the trace that the newest chunk alone forms, by
-the largest entry of each state and sample: bounds of them are carried on, and no product is spent on what is too small.
+The others, ``e``, count while they are larger than the rounding error of the trace that the newest chunk alone forms in the
+same neuron, or in most neurons of the sample, by the largest entry of each state. (A few large traces hide nothing: neurons do
+not share theirs. A few neurons that are far from their threshold, and form none, cost nothing.) Bounds of ``e`` are carried
+on, and no product is spent on what is too small.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ __all__ = ["Tail", "when"]
 # In units of the rounding of a number, relative to the size of the newest chunk's trace. A chunk waits until it should be
 # below the first, at rest; it adds nothing if it is below the second (a sum over its steps is not more exact).
 WAITED_FOR, DROPPED = 1 / 8, 8
+MOST = 3 / 4  # of the neurons
 LARGEST = 1e9  # of ``r``
 
 Bounds = dict[str, jax.Array]
@@ -118,7 +121,7 @@ class Tail:
         some = jnp.any(jnp.stack([jnp.any(b > 0) for b in bound.values()]))
         flags = dict.fromkeys(("alive", "used", "led"), jnp.zeros((), bool) if blank else some)
         r = {s: self._fit(jnp.zeros((), zero.dtype), s) for s, k in self.structure.suffix if k == self.lead and s != k}
-        size = dict.fromkeys(self.followers, jnp.zeros(self.trace.rows, zero.dtype))
+        size = dict.fromkeys(self.followers, zero)
         return {"eps": eps, "r": r, "bound": bound, "size": size, **flags}
 
     def advance(
@@ -147,9 +150,9 @@ class Tail:
         tuple
             The gradients and the trace.
         """
-        size = {s: jnp.max(size[s], 1) for s in self.followers}
+        size = {s: size[s] for s in self.followers}
         back = transpose_apply(self._shift(tail["r"], 1.0), passed["back"])
-        M, r = self._turned(passed["M"], tail["r"], self._fits(size, leaving))
+        M, r = self._turned(passed["M"], tail["r"], self._fits(tail, passed["M"], size, leaving))
         own, tail = {k: grads[k] for k in self.trace.indices if k in grads}, {**tail, "size": size}
         own, tail, every = self._wane(own, tail, values, back, M)
         tail |= {"r": r}
@@ -159,16 +162,21 @@ class Tail:
             own, tail = self._follow(own, tail, values, back, M, every, leaving)
         return {**grads, **own}, tail
 
-    def _fits(self, size: Bounds, leaving: tuple | None) -> Callable:
-        """Whether a new ``r`` serves: else what leaves would be the small difference of two large numbers."""
-        if leaving is None:
+    def _fits(self, tail: dict, M: Entries, size: Bounds, leaving: tuple | None) -> Callable:
+        """Whether a new ``r`` serves: else what comes into ``E``, and leaves ``e`` by it, would be a difference of large numbers."""
+        if self.lead is None:
             return lambda s, ratio: True
-        _, slot, kept = leaving
+        enters = self._bounds(M, {s: jnp.where(tail["alive"], tail["bound"][s], 0.0) for s in self.followers})[
+            self.lead
+        ]
+        left = dict.fromkeys(self.trace.kinds, 0.0)
+        if leaving is not None:
+            _, slot, kept = leaving
+            left = self._bounds(kept(slot).turned(self._shift({}, 1.0)), kept(slot).sizes)
 
         def fits(s, ratio):
-            left = self._bounds(kept(slot).turned(self._shift({}, 1.0)), kept(slot).sizes)
-            within = jnp.abs(self.trace.full(ratio)) * left[self.lead] <= DROPPED * jnp.maximum(
-                left[s], size[s][:, None]
+            within = jnp.abs(self.trace.full(ratio)) * (enters + left[self.lead]) <= DROPPED * jnp.maximum(
+                left[s], size[s]
             )
             return self._all(within, self._shape(s))
 
@@ -232,14 +240,15 @@ class Tail:
         return {**tail, "eps": {**tail["eps"], **eps}, "bound": bound, **flags}
 
     def whole(self, tail: dict, kept: Callable, slots: int) -> Trace:
-        """The trace in full, with the chunks that still wait."""
-        tail = jax.lax.fori_loop(0, slots, lambda slot, tail: self.join(tail, True, slot, kept), tail)
-        eps = dict(tail["eps"])
+        """The trace in full, with the chunks that still wait, which are added as they are."""
+        weight = {(s, s): jnp.where(tail["alive"], 1.0, 0.0) for s in self.followers}
+        eps = self.trace.aged(tail["eps"], {**self._shift(tail["r"], 1.0), **weight})
+        tail = {**tail, "eps": eps, "r": jax.tree.map(jnp.zeros_like, tail["r"]), "alive": jnp.ones((), bool)}
+        eps = jax.lax.fori_loop(0, slots, lambda slot, tail: self.join(tail, True, slot, kept), tail)["eps"]
         if self.lead in eps:
             formed = self.trace.formed(kept(None).brought(self._shift({}, 1.0), [self.lead]), kept(None).x)
-            eps[self.lead] = jax.tree.map(jnp.add, eps[self.lead], formed[self.lead])
-        weight = {(s, s): jnp.where(tail["alive"], 1.0, 0.0) for s in self.followers}
-        return self.trace.aged(eps, {**self._shift(tail["r"], 1.0), **weight})
+            eps = {**eps, self.lead: jax.tree.map(jnp.add, eps[self.lead], formed[self.lead])}
+        return eps
 
     def cleared(self, tail: dict) -> Trace:
         """A trace of zero, without new memory."""
@@ -250,13 +259,17 @@ class Tail:
         """Bounds of the traces after a time whose product of all ``D`` is ``M``."""
         M = {key: jnp.abs(self.trace.full(v)) for key, v in M.items()}
         out = matmul(M, {(s, "size"): v for s, v in size.items()})
-        return {s: out[s, "size"] for s in self.trace.kinds}
+        return {s: out.get((s, "size"), jnp.zeros_like(next(iter(size.values())))) for s in self.trace.kinds}
 
     def _matters(self, bound: Bounds, size: Bounds):
-        """Whether followers of size ``bound`` are more than the rounding error of a trace of ``size``; NaN is."""
-        limit = DROPPED * jnp.finfo(self.trace.dtype).eps
-        within = [jnp.all(jnp.max(bound[s], 1) <= limit * size[s]) for s in self.followers]
-        return ~reduce(jnp.logical_and, within)
+        """Whether followers of size ``bound`` are more than the rounding error of a trace of ``size`` anywhere; NaN is."""
+
+        def hidden(bound, size):
+            rounding = DROPPED * jnp.finfo(self.trace.dtype).eps * size
+            worst = jnp.max(jnp.where(bound <= rounding, 0.0, bound), 1, keepdims=True)
+            return jnp.all(jnp.mean(worst <= rounding, 1) >= MOST)
+
+        return ~reduce(jnp.logical_and, [hidden(bound[s], size[s]) for s in self.followers])
 
 
 def forgetting(graph: Graph, connection: Connection, state: str, tolerance: float) -> tuple[float, float]:

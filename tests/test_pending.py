@@ -1,6 +1,7 @@
 """Chunks that wait for the credit of later ones: the same gradient and trace, whatever has been forgotten when they leave."""
 
 import brainstate
+import braintools
 import brainunit as u
 import jax
 import jax.numpy as jnp
@@ -216,6 +217,69 @@ def test_a_sample_that_falls_silent_is_not_hidden_by_the_others(trial, monkeypat
     theirs, _ = without(monkeypatch, Net(), xs, **options)
     assert 0 < np.abs(theirs).max() < 1e-20
     np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-12 * np.abs(theirs).max())
+
+
+class Driven(brainstate.nn.Module):
+    """Neurons whose potential is prescribed, but for what their few small weights add to it."""
+
+    def __init__(self, make, n, **constants):
+        super().__init__()
+        self.neu = make(n, tau=10 * u.ms, **constants)
+        weight = 1e-9 * np.random.default_rng(0).normal(1.0, 0.3, (3, n)) * u.mS
+        self.syn = self.projection(brainstate.nn.Linear(3, n, w_init=weight, b_init=None), 2.0)
+        self.push = self.projection(lambda x: x * u.mS, 1e-2)
+
+    def projection(self, comm, tau):
+        syn, out = etrax.synapses.Expon(self.neu.varshape, tau=tau * u.ms), etrax.synapses.CUBA()
+        return etrax.synapses.AlignPostProj(comm=comm, syn=syn, out=out, post=self.neu)
+
+    def update(self, x):
+        self.syn(x[..., :3])
+        self.push(x[..., 3:])
+        spikes = self.neu()
+        return self.neu.V.value / u.mV + spikes
+
+
+def driven(V):
+    """Inputs for `Driven` that lead to potentials ``(T, n)``, alike in three samples."""
+    kept = np.exp(-0.1)
+    drive = (V - kept * np.concatenate([np.zeros((1, V.shape[1])), V[:-1]])) / (1 - kept)
+    drive = np.repeat(drive[:, None], 3, 1)
+    return jnp.asarray(np.concatenate([spikes(len(V))[..., :3], drive], -1), brainstate.environ.dftype())
+
+
+@pytest.mark.parametrize("trial", [False, True])
+def test_a_neuron_with_a_large_trace_does_not_hide_what_another_remembers(trial, made, monkeypatch, heavy):
+    """Both traces grow for a while, that of the neuron which the loss reads early, and of the other one at the end."""
+    V = np.full((640, 2), [1 / 3, -0.1])
+    V[386:, 0] = V[60:164, 1] = 0.95
+    surrogate = braintools.surrogate.ReluGrad(alpha=3.0, width=1.0)
+    mask = jnp.asarray((np.arange(640) >= 512) & (np.arange(640) < 522))
+    options = dict(mask=mask, reads=lambda out: out[:, 1], chunk_size=128, trial=trial)
+    mine, _ = gradient(Driven(etrax.neurons.LIF, 2, spk_fun=surrogate), driven(V), **options)
+    assert made[-1].slots < made[-1].chunks
+    theirs, _ = without(monkeypatch, Driven(etrax.neurons.LIF, 2, spk_fun=surrogate), driven(V), **options)
+    assert np.abs(theirs[:, 1]).min() > 1e6
+    np.testing.assert_allclose(mine, theirs, rtol=1e-10)
+
+
+def test_an_adaptation_that_is_forgotten_at_once_leads_nothing(made, monkeypatch, heavy):
+    """In the last step, so that what waits would follow it by a large factor, and back again."""
+    V = 0.3 + 0.6 * np.sin(np.arange(320) / 7.0)
+    V[160:318] = -0.1
+    V[318] = 0.6  # where the slope of a spike is 0.18 per mV
+    with brainstate.environ.context(precision=32):
+        xs = driven(np.repeat(V[:, None], 3, 1))
+
+        def net():
+            return Driven(etrax.neurons.ALIF, 3, tau_a=400 * u.ms, beta=(1 - 1e-7) / 0.18 * u.mV)
+
+        _, learner = gradient(net(), xs, chunk_size=64)
+        assert [tail.lead for tail in made[-1].tails.values()] == ["neu.a"]
+        _, other = without(monkeypatch, net(), xs, chunk_size=64)
+    for state, item in learner.traces["syn"].value.items():
+        expected = other.traces["syn"].value[state]["x"]
+        np.testing.assert_allclose(item["x"], expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 TAUS = np.array([2.0, 5.0, 30.0, 300.0, 300.0, 300.0])
