@@ -65,7 +65,8 @@ class Layer:
                 "size of `post`."
             )
         self.indices = [graph.states.index(s) for s in connection.params.values()]
-        self.dtype = jnp.result_type(*jax.tree.leaves(y))
+        # a trace is as precise as the states, whatever the weights are
+        self.dtype = jnp.result_type(u.get_mantissa(self.population.hidden[0].state.value))
         self.pattern = connection.pattern
         self.pre: Any = None
         self.post: Any = None

@@ -183,7 +183,7 @@ class SequenceDriver:
                 last, eps, grads, losses, aux = run_chunks(engine, values, eps, sequences, mask, chunk, trial)
                 if reduction == "mean":
                     denominator = jnp.maximum(jnp.sum(mask), 1.0)
-                    grads = jax.tree.map(lambda g: g / denominator, grads)
+                    grads = jax.tree.map(lambda g: (g / denominator).astype(g.dtype), grads)
                 if loss_output != "per_step":
                     losses = losses * mask
                 if loss_output == "scalar":

@@ -304,6 +304,19 @@ def test_exact_on_a_feed_forward_network(name, batch):
     close(grads, expected)
 
 
+@pytest.mark.parametrize("carry", thorough(["dense", "window"], "dense"))
+def test_weights_and_inputs_of_less_precision_than_the_states(carry):
+    xs, ys = data(I, True)
+    low = linear(I, N, b_init=braintools.init.ZeroInit(unit=u.mS))
+    low.weight.value = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), low.weight.value)
+    expected, _ = train(Net(low, N), etrax.BPTT, xs, ys)
+    for chunk in (1, 7, T):
+        grads, learner = train(Net(low, N), etrax.D_RTRL, xs.astype(jnp.float32), ys, chunk_size=chunk, carry=carry)
+        assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(grads["syn", "comm", "weight"]))
+        assert all(leaf.dtype == jnp.float64 for leaf in jax.tree.leaves(learner.traces["syn"].value))
+        close(grads, expected, 1e-6)
+
+
 @functools.cache
 def recurrent(name, chunk):
     """Gradient on a recurrent network, and the learner; without a chunk, BPTT with stopped inputs of projections."""
