@@ -119,7 +119,7 @@ class Graph:
     ------
     ValueError
         If there is no population, if a projection's neurons are not part of the model, or if a
-        parameter reaches neither a state nor an output.
+        parameter is of integers or reaches neither a state nor an output.
     """
 
     def __init__(self, model: brainstate.nn.Module, *args, diagonal: bool = True):
@@ -129,6 +129,7 @@ class Graph:
         self.paths: dict[int, Path] = {id(state): path for path, state in found.items()}
         self.states = States(found.values())
         self.params = {path: state for path, state in found.items() if isinstance(state, brainstate.ParamState)}
+        self._check_types()
         nodes = model.nodes()
         neurons = [node for node in nodes.values() if isinstance(node, Neuron)]
         if not neurons:
@@ -296,6 +297,15 @@ class Graph:
             f = {key[1:]: kind("f", key) for key in outline["f"] if key[0] == i}
             structures.append(Structure(D, f, [h.name for h in population.hidden]))
         return structures
+
+    def _check_types(self) -> None:
+        for path, state in self.params.items():
+            for leaf in map(u.get_mantissa, jax.tree.leaves(state.value, is_leaf=lambda v: isinstance(v, u.Quantity))):
+                if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+                    raise ValueError(
+                        f"the parameter {'.'.join(map(str, path))} is of type {jnp.result_type(leaf)}, which has no gradient: give "
+                        "it floating-point values, e.g. 3.0 for 3."
+                    )
 
     def _check_parameters(self, used: list[int], args: tuple) -> None:
         for path, state in self.params.items():

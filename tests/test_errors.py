@@ -150,6 +150,13 @@ def test_unreached_parameter():
         compiled(net)
 
 
+def test_parameter_of_integers():
+    net = Net()
+    net.neu.tau = brainstate.ParamState(3 * u.ms)
+    with pytest.raises(ValueError, match=r"neu\.tau is of type int\d+, which has no gradient: .*3\.0"):
+        compiled(net)
+
+
 def test_parameter_outside_a_projection():
     net = Net()
     net.drive = brainstate.nn.Linear(I, N, w_init=braintools.init.KaimingNormal(unit=u.mA), b_init=None)
