@@ -235,7 +235,8 @@ def run_chunks(engine: Engine, values, eps, sequences, mask, chunk: int, trial: 
 
     def body(carry, start, length=chunk, first=False, last=False):
         state, eps, grads = carry
-        state, eps, more, loss, aux = engine.chunk({**fixed, **state}, eps, *part(start, length), first, last)
+        slices, weight = part(start, length)
+        state, eps, more, loss, aux = engine.chunk({**fixed, **state}, eps, slices, weight, first, last)
         return (state, eps, jax.tree.map(jnp.add, grads, more)), (loss, aux)
 
     carry = (state, eps, grads)

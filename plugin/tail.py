@@ -169,7 +169,7 @@ class Tail:
         enters = self._bounds(M, {s: jnp.where(tail["alive"], tail["bound"][s], 0.0) for s in self.followers})[
             self.lead
         ]
-        left = dict.fromkeys(self.trace.kinds, 0.0)
+        left: dict[str, Any] = dict.fromkeys(self.trace.kinds, 0.0)
         if leaving is not None:
             _, slot, kept = leaving
             left = self._bounds(kept(slot).turned(self._shift({}, 1.0)), kept(slot).sizes)
