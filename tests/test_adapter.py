@@ -144,14 +144,14 @@ def close(got, expected, rtol):
         np.testing.assert_allclose(g, e, rtol=rtol, atol=rtol * float(np.abs(e).max()))
 
 
-@pytest.mark.parametrize("name", networks.thorough(NEURONS, "LIF", "AdExIF", "user's own"))
+@pytest.mark.parametrize("name", networks.thorough(NEURONS, "AdExIF", "user's own"))
 def test_feed_forward_neurons_equal_backpropagation(name):
     neuron, unit, scale = NEURONS[name]
     with brainstate.environ.context(dt=(0.1 if name == "HH" else 1.0) * u.ms):
         both(lambda plain: Net(neuron(), SYNAPSES["Expon"](), unit, scale, plain=plain), chunk_size=7)
 
 
-@pytest.mark.parametrize("name", SYNAPSES)
+@pytest.mark.parametrize("name", networks.thorough(SYNAPSES, "Alpha"))
 def test_feed_forward_synapses_equal_backpropagation(name):
     neuron, unit, scale = NEURONS["LIF"]
     both(lambda plain: Net(neuron(), SYNAPSES[name](), unit, 3 * scale, plain=plain), chunk_size=7)

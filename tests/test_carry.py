@@ -34,6 +34,7 @@ def test_multi_step_is_d_rtrl_at_one_step_and_backpropagation_at_all(name):
     assert 1e-6 < between < error(run.grad(1), full) * 1.5
 
 
+@pytest.mark.slow
 def test_multi_step_is_exact_on_a_feed_forward_network_for_every_chunk_length():
     run = run_with("feed-forward alif leaky", vjp_method="multi-step")
     case = run.case

@@ -11,6 +11,7 @@ import numpy as np
 import pathways
 import pytest
 from contract import FILTERS, NEURONS, OUTPUTS, PARTS, ROWS, N, T, primary
+from networks import thorough
 from pathways import POPULATIONS, WAYS, compare, ways_of
 
 import etrax
@@ -321,7 +322,7 @@ def test_gradient_of_the_neuron_alone(row):
     compare(row, row.build(), [])
 
 
-@populations
+@pytest.mark.parametrize("row", thorough(POPULATIONS, *POPULATIONS[::2]), ids=str)
 def test_gradient_of_a_recurrent_population_behind_two_ways(row):
     """Under the resets in turn; the gradient stops where spikes enter a projection."""
     options = row.options()

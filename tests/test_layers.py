@@ -395,7 +395,12 @@ def test_sparse_layers_have_every_carry(name, carry):
             assert got.shape == (*rows, *leaf.shape)
 
 
-@pytest.mark.parametrize("name", ["CSR", "OneToOne", "SignedWLinear", "user's own sparse", "FixedNumConn, one weight"])
+@pytest.mark.parametrize(
+    "name",
+    thorough(
+        ["CSR", "OneToOne", "SignedWLinear", "user's own sparse", "FixedNumConn, one weight"], "SignedWLinear", "CSR"
+    ),
+)
 def test_the_trace_is_the_derivative_of_the_state(name):
     """In a network without spikes: by the weights themselves, per sample, in units."""
     xs = data(N, True)[0][:6]

@@ -318,7 +318,7 @@ def test_networks_that_eprop_refuses():
 # --------------------------------------------------------------------------------------------------- through depth
 
 
-@pytest.mark.parametrize("name", networks.thorough(networks.STACKS, "stack three"))
+@pytest.mark.parametrize("name", networks.thorough(networks.STACKS, "stack two"))
 def test_a_stack_without_loops_is_exact_in_one_chunk(name):
     run = Relative(name, etrax.D_RTRL, through_depth=True)
     expected = bptt(run.case)

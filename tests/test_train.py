@@ -149,6 +149,7 @@ class Records(NamedTuple):
     records: np.ndarray
 
 
+@pytest.mark.slow
 def test_batches_of_several_kinds():
     xs, ys = next(trained.validation())
     results = []
@@ -466,6 +467,7 @@ def _size(path):
     return path.stat().st_size if path.exists() else 0
 
 
+@pytest.mark.slow
 def test_curves_for_tensorboard_have_no_point_twice(tmp_path, whole):
     pytest.importorskip("tensorboardX")
     with pytest.raises(KeyboardInterrupt):
