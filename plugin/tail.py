@@ -35,7 +35,7 @@ __all__ = ["Tail", "when"]
 # In units of the rounding of a number, relative to the size of the newest chunk's trace. A chunk waits until it should be
 # below the first, at rest; it adds nothing if it is below the second (a sum over its steps is not more exact).
 WAITED_FOR, DROPPED = 1 / 8, 8
-MOST = 3 / 4  # of the neurons
+MOST = 3 / 4  # of the neurons of a sample
 LARGEST = 1e9  # of ``r``
 
 Bounds = dict[str, jax.Array]
@@ -166,19 +166,16 @@ class Tail:
         """Whether a new ``r`` serves: else what comes into ``E``, and leaves ``e`` by it, would be a difference of large numbers."""
         if self.lead is None:
             return lambda s, ratio: True
-        enters = self._bounds(M, {s: jnp.where(tail["alive"], tail["bound"][s], 0.0) for s in self.followers})[
-            self.lead
-        ]
+        alive = {s: jnp.where(tail["alive"], tail["bound"][s], 0.0) for s in self.followers}
+        enters = self._bounds(M, alive)[self.lead]
         left: dict[str, Any] = dict.fromkeys(self.trace.kinds, 0.0)
         if leaving is not None:
             _, slot, kept = leaving
             left = self._bounds(kept(slot).turned(self._shift({}, 1.0)), kept(slot).sizes)
 
         def fits(s, ratio):
-            within = jnp.abs(self.trace.full(ratio)) * (enters + left[self.lead]) <= DROPPED * jnp.maximum(
-                left[s], size[s]
-            )
-            return self._all(within, self._shape(s))
+            moved = jnp.abs(self.trace.full(ratio)) * (enters + left[self.lead])
+            return self._all(moved <= DROPPED * jnp.maximum(left[s], size[s]), self._shape(s))
 
         return fits
 
