@@ -192,7 +192,8 @@ class Pending:
             grads = collect(grads, tail.trace.gradient(values, x, passed["ct"][source.drive]))
             if self.past:
                 grads, tails[name] = tail.advance(tails[name], values, grads, passed, size)
-            formed[name] = tail.trace.formed(F, x)
+            if not self.trial:
+                formed[name] = tail.trace.formed(F, x)
         return (after, eps, grads, ring, tails), formed, (loss, aux)
 
     def _credit(self, values, eps, grads, ring: Ring, seen) -> tuple[dict, dict, Ring]:

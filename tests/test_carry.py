@@ -4,11 +4,11 @@ import brainstate
 import brainunit as u
 import jax
 import jax.numpy as jnp
+import layers
 import networks
 import numpy as np
 import oracle
 import pytest
-import test_layers
 from networks import T
 from test_gradient import Run, close, error, reference
 
@@ -103,7 +103,7 @@ def test_a_whole_trial_reads_no_trace_and_leaves_none(name):
         assert all(not np.any(leaf) for trace in run.learner.traces.values() for leaf in jax.tree.leaves(trace.value))
 
 
-@pytest.mark.parametrize("name", networks.thorough(OPTIONS, "dense", "through depth"))
+@pytest.mark.parametrize("name", networks.thorough(OPTIONS, "dense"))
 def test_a_long_chunk_is_looked_at_in_blocks(name, monkeypatch):
     whole = run_with("layered two leaky", **OPTIONS[name])
     expected = whole.grad(T)
@@ -184,10 +184,10 @@ def test_a_trace_in_bfloat16():
 
 
 def test_a_window_carries_any_layer():
-    xs = jnp.asarray((np.random.default_rng(0).random((T, test_layers.I)) < 0.3).astype(float))
+    xs = jnp.asarray((np.random.default_rng(0).random((T, layers.I)) < 0.3).astype(float))
     grads = {}
     for algorithm, options in ((etrax.BPTT, {}), (etrax.D_RTRL, {"carry": "window", "window": T})):
-        learner = etrax.compile(test_layers.Net(test_layers.Squared(test_layers.I, 5), 5), algorithm, xs[0], **options)
+        learner = etrax.compile(layers.Net(layers.Squared(layers.I, 5), 5), algorithm, xs[0], **options)
         grads[algorithm] = learner.etrace_grad(xs, step_fn=lambda x, run=learner: jnp.sum(run(x) ** 2), chunk_size=5)
     a, b = (u.get_mantissa(g["syn", "comm", "weight"]) for g in grads.values())
     assert np.abs(a).max() > 1e-6

@@ -322,7 +322,7 @@ def test_gradient_of_the_neuron_alone(row):
     compare(row, row.build(), [])
 
 
-@pytest.mark.parametrize("row", thorough(POPULATIONS, *POPULATIONS[::2]), ids=str)
+@pytest.mark.parametrize("row", thorough(POPULATIONS, *POPULATIONS[::3]), ids=str)
 def test_gradient_of_a_recurrent_population_behind_two_ways(row):
     """Under the resets in turn; the gradient stops where spikes enter a projection."""
     options = row.options()

@@ -369,6 +369,7 @@ def test_depth_with_a_window_and_a_mask():
     close(stack.grad(T, mask=mask), expected)
 
 
+@pytest.mark.slow
 def test_depth_without_a_trace():
     run = Relative("stack three", etrax.NoTrace, through_depth=True)
     close(run.grad(5), Relative("stack three", etrax.NoTrace).grad(5), rtol=1e-12)
