@@ -18,6 +18,7 @@ from typing import Any
 import brainunit as u
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .adjoint import Adjoint, put
 from .carry import Carry, RankOne, collect
@@ -82,8 +83,8 @@ class Engine:
         self._plain = Pure(self._step_with_zeros, graph.states)
         self.settled: set[int] = set()  # states that nobody writes after their module's step
         used, self.written = self._simulated.trace({}, *slices)
-        self.zeros = {
-            h.name: jnp.zeros((p.rows, p.size), jnp.result_type(u.get_mantissa(h.state.value)))
+        self.zeros = {  # of numpy: an engine made inside one compiled function serves in others
+            h.name: np.zeros((p.rows, p.size), jnp.result_type(u.get_mantissa(h.state.value)))
             for p in graph.populations
             for h in p.hidden
         }

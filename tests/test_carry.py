@@ -115,6 +115,15 @@ def test_a_long_chunk_is_looked_at_in_blocks(name, monkeypatch):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), mine.value, theirs.value)
 
 
+@pytest.mark.parametrize("name", networks.thorough(OPTIONS, "multi-step"))
+def test_what_one_compiled_function_leaves_behind_serves_in_another(name):
+    run = run_with("layered two leaky", **OPTIONS[name])
+    first, second = (
+        brainstate.transform.jit(lambda scale=scale: run.grad(7, mask=jnp.full(T, scale))) for scale in (1.0, 2.0)
+    )
+    close(second(), jax.tree.map(lambda g: 2 * g, first()))
+
+
 def rank_one(case, decay):
     """ES-D-RTRL step by step for one population and one projection, from the oracle's transition."""
     pop, params = case.net.populations[0], case.params
