@@ -8,6 +8,7 @@ need of it are factors that are multiplied with their inputs in one product over
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -91,15 +92,17 @@ class Adjoint:
             out["sizes"] = {k: dict.fromkeys(self.structure.trace[d], zero) for k, d in room["sizes"].items()}
         return out
 
-    def back(self, L: dict, blocks: dict, times, passed: Passed, weights: dict | None = None) -> Passed:
+    def back(self, L: dict, blocks: Callable, seen: Any, times, passed: Passed, weights: dict | None = None) -> Passed:
         """Scan back through consecutive steps.
 
         Parameters
         ----------
         L : dict
             ``state -> `` learning signals over time; a state that is absent has none.
-        blocks : dict
-            ``D`` and ``f``, each as (entries that are constant, entries over time).
+        blocks : callable
+            What is seen of a step to its ``D`` and ``f``.
+        seen : pytree
+            What is seen, over time.
         times : array
             Numbers of the steps in the chunk.
         passed : dict
@@ -109,12 +112,9 @@ class Adjoint:
         """
         of = {key: drive for key, (drive, _) in (weights or {}).items()}
 
-        (D0, D1), (f0, f1) = blocks["D"], blocks["f"]
-
         def step(passed, at):
-            t, L, D1, f1, weight = at
-            D, f = {**D0, **D1}, {**f0, **f1}
-            passed = dict(passed)
+            t, L, seen, weight = at
+            (D, f), passed = blocks(seen), dict(passed)
             if "back" in passed:
                 a = {s: b + L[s] if s in L else b for s, b in passed["back"].items()}
                 if "ct" in passed:
@@ -139,7 +139,7 @@ class Adjoint:
             return passed, None
 
         weight = {key: w for key, (_, w) in (weights or {}).items()}
-        return jax.lax.scan(step, passed, (times, L, D1, f1, weight), reverse=True)[0]
+        return jax.lax.scan(step, passed, (times, L, seen, weight), reverse=True)[0]
 
     def product(self, later: Entries, earlier: Entries) -> Entries:
         """The product of all ``D`` over two stretches of time."""

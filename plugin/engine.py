@@ -5,8 +5,8 @@
 2. look at all steps of a block (all of a chunk, or a part of a long one) at once, from the stored states: Jacobian
    entries and the learning signals, one derivative of the summed loss (`_observe`), or, through depth, one for each
    population from the top down, with what the populations above it send back;
-3. scan back through the steps of the block, element-wise, for the adjoint and the products of ``D`` (`Adjoint`), and
-   go on with the block before (`_look_back`);
+3. scan back through the steps of the block, element-wise, for the adjoint and the products of ``D`` (`Adjoint`), which
+   looks at each step again if its entries are many, and go on with the block before (`_look_back`);
 4. gradients and the new trace are one matrix product each (`carry.Dense`, or another carry).
 """
 
@@ -32,6 +32,7 @@ from .signals import Signals
 __all__ = ["Engine"]
 
 MOST_STEPS = 128  # looked at together: what is seen of them stays in the cache
+FEW = 4  # entries that vary: fewer are kept for these steps, more are computed where they are used
 _AXES = {"loss": 0, "aux": 0, "varying": 0, "constant": None, "x": 0, "y": 0}  # where `Engine._observe` depends on time
 
 
@@ -183,10 +184,11 @@ class Engine:
         x = {name: layers[name].input(value)[:, None] for name, value in out["x"].items()}
         new = dict(eps)
         for i in self.order:
-            blocks, passed = self._blocks(i, out), {}
-            kept = ({}, *(_over_time(*blocks[what], 1) for what in ("D", "f")))
+            passed: dict = {}
+            kept: tuple[dict, ...] = ({}, *self._blocks(i, out, steps=1))
             if self._has_adjoint(i):
-                passed = self.adjoints[i].back({}, blocks, jnp.arange(1), self.adjoints[i].end(1, False, False, True))
+                end = self.adjoints[i].end(1, False, False, True)
+                passed = self.adjoints[i].back({}, self._later(i, out), out["varying"], jnp.arange(1), end)
             seen = {"x": x, "passed": {i: passed}, "kept": {i: kept}}
             self.train(self.sources(i), seen, values, eps, new, {})
         return new
@@ -334,14 +336,16 @@ class Engine:
             for i in self.order:
                 if descend:
                     signals = pullback((one, above))[0]
-                blocks = self._blocks(i, out)
                 L = self._own(i, signals)
                 if self._is_rank_one(i):
-                    kept[i] = (L, *(_over_time(*blocks[what], size) for what in ("D", "f")))
+                    kept[i] = (L, *self._blocks(i, out, size))
                 if i in passed:
+                    blocks, seen = self._later(i, out), out["varying"]
+                    if self._varies_much(i):
+                        blocks, seen = self._again(i, fixed), (before, handed, at["slices"])
                     times = begin[i] + start + jnp.arange(size)
                     summed = {key: (d, at["sums"][key]) for key, (j, d) in sums.items() if j == i}
-                    passed[i] = self.adjoints[i].back(L, blocks, times, passed[i], summed)
+                    passed[i] = self.adjoints[i].back(L, blocks, seen, times, passed[i], summed)
                     if descend:
                         above = {**above, **self._sent_back(i, passed[i], begin[i] + start, sent)}
             if descend:  # with parameters between two populations, outside a projection
@@ -420,13 +424,35 @@ class Engine:
         """The learning signals of one population's states."""
         return {h.name: signals[h.name] for h in self.graph.populations[index].hidden if h.name in signals}
 
-    def _blocks(self, index, out) -> dict[str, tuple[dict, dict]]:
-        """``D`` and ``f`` of one population, each as (constant, over time)."""
+    def _blocks(self, index, out, steps=0) -> tuple[dict, dict]:
+        """``D`` and ``f`` of one population: of one step, or spread over ``steps`` that were observed together."""
 
-        def own(block):
-            return {key[1:]: v for key, v in block.items() if key[0] == index}
+        def own(kind, what):
+            block = {key[1:]: v for key, v in out[kind][what].items() if key[0] == index}
+            spread = steps and kind == "constant"
+            return {key: jnp.broadcast_to(v, (steps, *jnp.shape(v))) for key, v in block.items()} if spread else block
 
-        return {what: (own(out["constant"][what]), own(out["varying"][what])) for what in ("D", "f")}
+        D, f = (own("constant", what) | own("varying", what) for what in ("D", "f"))
+        return D, f
+
+    def _later(self, index, out) -> Callable:
+        """A function of what varies among steps observed together, to give the blocks of one."""
+        return lambda varying: self._blocks(index, {**out, "varying": varying})
+
+    def _again(self, index, fixed) -> Callable:
+        """A function of what a step begins with, to give its blocks."""
+
+        def blocks(begin):
+            before, handed, slices = begin
+            return self._blocks(index, self._observed({**fixed, **before}, self.zeros, handed, *slices)[1])
+
+        return blocks
+
+    def _varies_much(self, index) -> bool:
+        """Whether entries are so many that to store them costs more than to look at each step again."""
+        structure, drives = self.graph.structures[index], self.adjoints[index].drives
+        kinds = [*structure.D.values(), *(kind for (_, d), kind in structure.f.items() if d in drives)]
+        return sum(kind is Kind.VARYING for kind in kinds) > FEW
 
     def sources(self, index) -> list:
         """What drives one population with trained parameters."""
@@ -444,7 +470,3 @@ class Engine:
 def block_size(K: int) -> int:
     """Steps that are looked at together: a divisor of the chunk, so that there is one program for all blocks."""
     return max((n for n in range(max(1, MOST_STEPS // 8), min(K, MOST_STEPS) + 1) if K % n == 0), default=K)
-
-
-def _over_time(constant, varying, K):
-    return {**{key: jnp.broadcast_to(v, (K, *jnp.shape(v))) for key, v in constant.items()}, **varying}

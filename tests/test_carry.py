@@ -115,8 +115,19 @@ def test_a_long_chunk_is_looked_at_in_blocks(name, monkeypatch):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), mine.value, theirs.value)
 
 
+@pytest.mark.parametrize("name", networks.thorough(OPTIONS, "dense"))
+def test_jacobians_are_kept_or_looked_at_again(name, monkeypatch):
+    gradients = []
+    for few in (0, 100):
+        monkeypatch.setattr(etrax.engine, "FEW", few)
+        run = run_with("layered two leaky", **OPTIONS[name])
+        gradients.append(run.grad(7))
+    close(*gradients)
+
+
 @pytest.mark.parametrize("name", networks.thorough(OPTIONS, "multi-step"))
-def test_what_one_compiled_function_leaves_behind_serves_in_another(name):
+def test_what_one_compiled_function_leaves_behind_serves_in_another(name, monkeypatch):
+    monkeypatch.setattr(etrax.engine, "FEW", 0)
     run = run_with("layered two leaky", **OPTIONS[name])
     first, second = (
         brainstate.transform.jit(lambda scale=scale: run.grad(7, mask=jnp.full(T, scale))) for scale in (1.0, 2.0)
