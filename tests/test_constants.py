@@ -119,6 +119,7 @@ def test_recurrent_equals_backpropagation_stopped_at_the_projections(name):
     same(gradient(lambda: NETS[name](recurrent=True), etrax.D_RTRL, chunk_size=7), expected)
 
 
+@pytest.mark.slow
 def test_without_a_batch():
     same(gradient(NETS["per neuron"], etrax.D_RTRL, batch=None), gradient(NETS["per neuron"], etrax.BPTT, batch=None))
 

@@ -168,7 +168,7 @@ def without(monkeypatch, *args, **options):
 
 @pytest.mark.parametrize(
     ("precision", "adapts"),
-    networks.thorough([(32, False), (32, True), (64, False), (64, True)], (32, False), (64, True)),
+    networks.thorough([(32, False), (32, True), (64, False), (64, True)], (32, False)),
 )
 def test_what_is_forgotten_adds_nothing(precision, adapts, made, monkeypatch, heavy):
     """Of all states or, where one is slow, of the others."""

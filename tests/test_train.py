@@ -439,6 +439,7 @@ def test_a_damaged_checkpoint_is_not_taken(whole, tmp_path):
     assert (tmp_path / "log.csv").read_bytes() == (whole[0] / "log.csv").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is of POSIX")
 def test_killed_at_any_moment_and_resumed(whole, tmp_path):
     """Bit for bit the same weights and log as in one piece."""

@@ -7,6 +7,7 @@ import braintools
 import brainunit as u
 import jax
 import jax.numpy as jnp
+import networks
 import numpy as np
 import pytest
 import trained
@@ -141,7 +142,7 @@ def feedback_of(learner):
     return [np.asarray(leaf) for s in learner.feedback_weights.values() for leaf in jax.tree.leaves(s.value)]
 
 
-@pytest.mark.parametrize("feedback", ["random", "adaptive"])
+@pytest.mark.parametrize("feedback", networks.thorough(["random", "adaptive"], "adaptive"))
 def test_feedback_is_saved_and_comes_back(feedback, tmp_path):
     def run(learner, batches, **options):
         adam = braintools.optim.Adam(lr=1e-2)

@@ -53,6 +53,7 @@ def test_every_method_trains_what_it_says(digits, method):
     assert (run.trace_bytes > 0) == (method != "bptt")
 
 
+@pytest.mark.slow
 def test_the_chunk_size_changes_nothing(digits):
     one, other = (experiment.fit(digits, SMALL, seed=1, chunk_size=k).history[0]["train_loss"] for k in (10, 100))
     np.testing.assert_allclose(one, other, rtol=1e-3)
