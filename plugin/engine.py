@@ -312,7 +312,7 @@ class Engine:
         def part(tree, start, length):
             return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, length), tree)
 
-        def body(carry, start):
+        def body(carry, start, size=size):
             passed, grads = carry
             at, around = part(past, start, size), part(states, start, size + 1)
             before, new = (jax.tree.map(lambda a, cut=cut: a[cut], around) for cut in (slice(-1), slice(1, None)))
@@ -357,8 +357,13 @@ class Engine:
         if size == K:
             (passed, grads), out = body((passed, grads), 0)
             return passed, grads, out
-        (passed, grads), out = jax.lax.scan(body, (passed, grads), jnp.arange(0, K, size), reverse=True)
-        return passed, grads, jax.tree.map(lambda a: a.reshape(K, *a.shape[2:]), out)
+        rest = K % size
+        (passed, grads), out = jax.lax.scan(body, (passed, grads), jnp.arange(rest, K, size), reverse=True)
+        out = jax.tree.map(lambda a: a.reshape(K - rest, *a.shape[2:]), out)
+        if rest:
+            (passed, grads), first = body((passed, grads), 0, rest)
+            out = jax.tree.map(lambda *parts: jnp.concatenate(parts), first, out)
+        return passed, grads, out
 
     def _backpropagate(self, values, slices, mask):
         """The chunk's own gradient by backpropagation, and its adjoint as signals of the first step, for the trace before it."""
@@ -468,5 +473,6 @@ class Engine:
 
 
 def block_size(K: int) -> int:
-    """Steps that are looked at together: a divisor of the chunk, so that there is one program for all blocks."""
-    return max((n for n in range(max(1, MOST_STEPS // 8), min(K, MOST_STEPS) + 1) if K % n == 0), default=K)
+    """Steps that are looked at together: a divisor of the chunk if there is a fair one, for one program for all blocks."""
+    most = min(K, MOST_STEPS)
+    return max((n for n in range(max(1, MOST_STEPS // 8), most + 1) if K % n == 0), default=most)
