@@ -17,6 +17,7 @@ from .carry import collect
 from .engine import Engine
 from .graph import Connection
 from .jacobian import Entries, Kind, matmul, transpose_apply
+from .layer import Layer
 from .tail import Tail, when
 
 __all__ = ["Kept", "Pending"]
@@ -25,6 +26,8 @@ MOST_CHUNKS = 15  # that wait at the same time, before the newest one
 MOST_STEPS = 640  # likewise, if that is at least `FEW` chunks: enough for time constants of 35 steps in float32
 FEW = 3
 HEAVIEST = 16  # how many traces the chunks that wait may weigh
+LONGER = 4 / 3  # may a trial be, and still be held at once: no factors of a trace are kept of it
+MOSTLY = 1 / 2  # of what a chunk holds belongs to populations that wait, if all of a sequence is to be held
 
 Ring = dict[str, dict]
 
@@ -46,9 +49,13 @@ class Pending:
     Attributes
     ----------
     tails : dict
-        Of the connections whose chunks wait, by name: those of populations that forget soon enough.
+        Of the connections whose chunks may wait, by name: those of populations that forget soon enough.
     slots : int
-        How many chunks wait; 0 if none does.
+        How many chunks wait, with the newest; 0 if none does.
+    whole : bool
+        Whether the sequence is no longer than what would wait, so that it can as well be one chunk: that holds no more, and
+        costs less. Not if credit goes through depth, which would be another gradient, nor beside large populations that do
+        not wait, which would hold much more.
     """
 
     def __init__(self, engine: Engine, steps: int, length: int, trial: bool):
@@ -64,26 +71,37 @@ class Pending:
             if found and all(tail.steps and self._weighs(tail) <= HEAVIEST for tail in tails.values()):
                 self.sources += found
                 self.tails |= tails
-        self.slots = max(map(self._slots, self.tails.values()), default=0)
-        self.leave = self.chunks > self.slots
-        self.past = self.leave or not trial  # whether there is a trace of what came before the chunks that wait
+        slots = max(map(self._slots, self.tails.values()), default=0)
+        short = 0 < length <= slots * steps * (LONGER if trial else 1)
+        self.whole = short and not engine.through_depth and self._share() >= MOSTLY
+        self.slots = 0 if self.whole else min(self.chunks, slots)
         self.sums = {
             (s.name, what): (s.population, s.drive)
             for s in self.sources
             for what in (("x", "one") if self.tails[s.name].trace.bias else ("x",))
-            if self.past
         }
 
     def _slots(self, tail: Tail) -> int:
         """How many chunks there are until a population has forgotten one, with the newest."""
-        return min(self.chunks, 1 + -(-tail.steps // self.steps))
+        return 1 + -(-tail.steps // self.steps)
 
     def _weighs(self, tail: Tail) -> float:
         """The weight of all chunks that would wait, in traces."""
         trace = tail.trace
         states = sum(kind is Kind.VARYING for kind in trace.kinds.values())
         step = trace.rows * (trace.in_size + trace.out_size * (1 + states)) * trace.dtype.itemsize
-        return step * self.steps * self._slots(tail) / trace.nbytes()
+        return step * self.steps * min(self.chunks, self._slots(tail)) / trace.nbytes()
+
+    def _share(self) -> float:
+        """How much of what a chunk holds belongs to populations that wait."""
+
+        def held(i):
+            population, traces = self.engine.graph.populations[i], self.engine.traces
+            layers = [trace for s in self.engine.sources(i) if isinstance(trace := traces[s.name], Layer)]
+            states = population.rows * population.size * len(population.hidden)
+            return states + sum(layer.rows * (layer.in_size + layer.out_size) for layer in layers)
+
+        return sum(map(held, {s.population for s in self.sources})) / sum(map(held, self.engine.order))
 
     def run(
         self, fixed: dict, state: dict, eps: dict, grads: dict, part: Callable
@@ -155,7 +173,7 @@ class Pending:
             ring["passed"][i] = {key: {d: seen["passed"][i][key][d] for d in v} for key, v in kept.items()}
             ring["A"][i] = {s: v.at[slot].set(0.0) for s, v in ring["A"][i].items()}
             ring["Q"][i] = {(s, k): v.at[slot].set(float(s == k)) for (s, k), v in ring["Q"][i].items()}
-        for source in self.sources if self.past else []:
+        for source in self.sources:
             name, tail, passed = source.name, self.tails[source.name], seen["passed"][source.population]
             x, one = (passed["sizes"].get((name, what), {}) for what in ("x", "one"))
             size = {s: tail.trace.full(v) for s, v in x.items()}
@@ -168,10 +186,8 @@ class Pending:
             def learn(slot, grads, tail=tail, kept=kept):
                 return collect(grads, tail.trace.gradient(values, kept(slot).x, kept(slot).credited()))
 
-            if self.leave:
-                grads |= when(leaves, oldest, learn, {k: grads[k] for k in tail.trace.indices if k in grads})
-            leaving = (leaves, oldest, kept) if self.leave else None
-            grads, tails[name] = tail.advance(tails[name], values, grads, passed, size, leaving)
+            grads |= when(leaves, oldest, learn, {k: grads[k] for k in tail.trace.indices if k in grads})
+            grads, tails[name] = tail.advance(tails[name], values, grads, passed, size, (leaves, oldest, kept))
         return (after, eps, grads, ring, tails), (loss, aux)
 
     def rest(self, carry: tuple, values, slices, mask) -> tuple[tuple, dict, Any]:
@@ -190,8 +206,7 @@ class Pending:
             most = jnp.max(jnp.abs(x), -1)[..., None]
             size = {s: jnp.sum(jnp.abs(tail.trace.over_time(v)) * most, 1) for s, v in F.items()}
             grads = collect(grads, tail.trace.gradient(values, x, passed["ct"][source.drive]))
-            if self.past:
-                grads, tails[name] = tail.advance(tails[name], values, grads, passed, size)
+            grads, tails[name] = tail.advance(tails[name], values, grads, passed, size)
             if not self.trial:
                 formed[name] = tail.trace.formed(F, x)
         return (after, eps, grads, ring, tails), formed, (loss, aux)

@@ -65,8 +65,8 @@ class SequenceDriver:
         chunk_size : int, optional
             Steps evaluated in parallel, ``K >= 1``. Any value gives the same gradient (unless credit goes through the
             steps of a chunk: ``vjp_method='multi-step'``, ``through_depth``); memory grows with ``K``, and by the chunks
-            that wait for their credit (some 640 steps, or four chunks, at most), not with ``T``. Chosen by the size of the
-            trace if left out.
+            that wait for their credit (some 640 steps, or four chunks, at most), not with ``T``; a sequence that is no
+            longer than these is one chunk. Chosen by the size of the trace if left out.
         weights : dict, optional
             ``path -> ParamState`` to differentiate; all parameters of the model if left out.
         trial : bool
@@ -96,7 +96,7 @@ class SequenceDriver:
         Notes
         -----
         A gradient may itself be differentiated (`brainstate.transform.grad`) if the sequence is one chunk. Where chunks
-        wait, in a sequence of more than two or a trial of two, it may not: what is done only if needed is a loop.
+        wait, in a longer one, it may not: what is done only if needed is a loop.
         """
         graph = self.graph
         if reduction not in ("mean", "sum"):
@@ -197,8 +197,9 @@ class SequenceDriver:
 
     def _chunk_size(self, chunk_size: int | None, T: int) -> int:
         if chunk_size is None:
-            most = self._natural_chunk()
-            return -(-T // -(-T // most))  # as many chunks as with the most steps, of one length as far as T allows
+            fewest = -(-T // self._natural_chunk())
+            number = next((n for n in range(fewest, 2 * fewest) if T % n == 0), fewest)
+            return -(-T // number)  # of one length, so that no shorter one at the end needs a program of its own
         if isinstance(chunk_size, bool) or not isinstance(chunk_size, int):
             raise TypeError(f"`chunk_size` must be None or an int, got {chunk_size!r}.")
         if chunk_size < 1:
@@ -243,6 +244,8 @@ def run_chunks(engine: Engine, values, eps, sequences, mask, chunk: int, trial: 
     pending = Pending(engine, chunk, T, trial)
     if pending.slots:
         return pending.run(fixed, *carry, part)
+    if pending.whole:
+        chunk = T
     ragged = (T - 1) % chunk + 1  # steps of the last chunk, which is full if T is a multiple
     alone = ragged if T <= chunk or trial or ragged < chunk else 0  # of them outside the scan
     n = (T - alone) // chunk

@@ -96,31 +96,35 @@ def test_a_sequence_goes_on_with_the_trace_of_the_one_before(lead, pretend):
 
 
 @pytest.mark.parametrize(
-    ("K", "trial", "slots"),
+    ("K", "trial", "slots", "whole"),
     networks.thorough(
-        [(5, False, 4), (5, True, 4), (T // 2 + 1, True, 1), (T // 2 + 1, False, 0)],
-        (5, False, 4),
-        (T // 2 + 1, True, 1),
+        [(5, False, 4, False), (4, True, 4, False), (8, False, 0, True), (5, True, 0, True), (T // 2, False, 0, False)],
+        (4, True, 4, False),
+        (8, False, 0, True),
     ),
 )
-def test_all_chunks_of_a_short_sequence_wait(K, trial, slots, pretend, made):
-    """A ragged rest does not, nor do chunks in a stream of only two."""
+def test_a_sequence_no_longer_than_what_waits_is_one_chunk(K, trial, slots, whole, pretend, made):
+    """Nor does a chunk wait in a stream of only two."""
     expected, _, _ = reference(networks.case("recurrent alif"))
     plain, run = Run("recurrent alif"), Run("recurrent alif")
     plain.grad(T)
     pretend("a", steps=11)
     close(run.grad(K, trial=trial), expected)
-    assert made[-1].slots == slots
+    assert (made[-1].slots, made[-1].whole) == (slots, whole)
     if not trial:
         same(run.traces(), plain.traces())
 
 
 @pytest.mark.slow
-def test_credit_through_depth(pretend):
+@pytest.mark.parametrize(("steps", "slots"), [(2, 2), (11, 3)])
+def test_credit_through_depth(steps, slots, pretend, made):
+    """It depends on the length of a chunk, so a short sequence stays as it is."""
     run, waits = (Run("layered two leaky", lambda m: etrax.D_RTRL(m, through_depth=True)) for _ in range(2))
-    expected = run.grad(5)
-    pretend()
-    close(waits.grad(5), expected)
+    expected = run.grad(T // 3)
+    pretend(steps=steps)
+    close(waits.grad(T // 3), expected)
+    assert made[-1].tails
+    assert (made[-1].slots, made[-1].whole) == (slots, False)
 
 
 class Net(brainstate.nn.Module):
@@ -325,6 +329,32 @@ def test_weights_wait_only_where_that_spares_a_trace(made, heavy):
     etrax.pending.HEAVIEST = 16
     gradient(Net(), xs)
     assert not made[-1].tails  # a small trace is not spared at the price of many times its memory
+
+
+@pytest.mark.parametrize("others", [6, 60])
+def test_a_large_population_that_does_not_wait_keeps_a_short_sequence_in_chunks(others, made, heavy):
+    """Held at once, its steps would weigh more than those that wait."""
+
+    class Beside(Net):
+        def __init__(self):
+            super().__init__()
+            self.other, weight = (
+                etrax.neurons.LIF(others),
+                np.random.default_rng(5).normal(0.5, 1.0, (5, others)) * u.mS,
+            )
+            syn, out = etrax.synapses.Expon(others, tau=2 * u.ms), etrax.synapses.CUBA()
+            self.aside = etrax.synapses.AlignPostProj(comm=lambda x: x @ weight, syn=syn, out=out, post=self.other)
+
+        def update(self, x):
+            self.aside(x)
+            self.other()
+            return super().update(x)
+
+    mine, _ = gradient(Beside(), spikes(100))
+    assert made[-1].whole == (others == 6)
+    assert made[-1].slots == (0 if others == 6 else 4)
+    theirs, _ = gradient(Net(), spikes(100), chunk_size=100)
+    np.testing.assert_allclose(mine, theirs, rtol=1e-10, atol=1e-12 * np.abs(theirs).max())
 
 
 @pytest.mark.parametrize("through_depth", networks.thorough([False, True], True))
