@@ -53,9 +53,9 @@ class Pending:
     slots : int
         How many chunks wait, with the newest; 0 if none does.
     whole : bool
-        Whether the sequence is no longer than what would wait, so that it can as well be one chunk: that holds no more, and
-        costs less. Not if credit goes through depth, which would be another gradient, nor beside large populations that do
-        not wait, which would hold much more.
+        Whether the sequence is no longer than what would wait, so that it can as well be one chunk: that holds little more,
+        mostly less, and costs less. Not if credit goes through depth, which would be another gradient, nor beside large
+        populations that do not wait, which would hold much more.
     """
 
     def __init__(self, engine: Engine, steps: int, length: int, trial: bool):
