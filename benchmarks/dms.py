@@ -27,8 +27,9 @@ from common import RESULTS, environment, table, write
 
 import etrax
 from etrax import tasks
-from etrax.network import build
-from etrax.updates import evaluate_with, make_forward, named_loss
+from etrax.network.model import build
+from etrax.training.evaluation import evaluate_with, make_forward
+from etrax.training.losses import named_loss
 
 __all__ = ["Contender", "main"]
 

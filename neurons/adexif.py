@@ -18,7 +18,7 @@ from collections.abc import Callable
 import braintools
 import brainunit as u
 
-from etrax.constant import Constant
+from etrax.contract import Constant
 
 from .integration import exponential
 from .membrane import AdaptiveMembrane

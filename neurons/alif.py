@@ -17,8 +17,7 @@ import brainstate
 import braintools
 import brainunit as u
 
-from etrax.constant import Constant
-from etrax.module import Neuron
+from etrax.contract import Constant, Neuron
 
 from .integration import leaky_jacobian
 

@@ -26,8 +26,7 @@ import brainunit as u
 import jax
 import jax.numpy as jnp
 
-from etrax.constant import Constant
-from etrax.module import Neuron
+from etrax.contract import Constant, Neuron
 
 __all__ = ["BRF"]
 

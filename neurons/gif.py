@@ -22,9 +22,8 @@ import braintools
 import brainunit as u
 import jax
 
-from etrax.constant import Constant
-from etrax.jacobian import compose
-from etrax.module import Neuron
+from etrax.contract import Constant, Neuron
+from etrax.contract.jacobian import compose
 
 from .integration import decay_of, gain_of, leaky_jacobian
 

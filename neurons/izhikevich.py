@@ -17,7 +17,7 @@ import brainstate
 import braintools
 import brainunit as u
 
-from etrax.constant import Constant
+from etrax.contract import Constant
 
 from .integration import adaptive_jacobian, decay_of, gain_of, membrane_jacobian
 from .threshold import FixedThreshold

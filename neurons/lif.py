@@ -16,7 +16,7 @@ import brainstate
 import braintools
 import brainunit as u
 
-from etrax.constant import Constant
+from etrax.contract import Constant
 
 from .integration import leaky_jacobian
 from .threshold import FixedThreshold

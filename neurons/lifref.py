@@ -19,7 +19,7 @@ import braintools
 import brainunit as u
 import jax
 
-from etrax.constant import Constant
+from etrax.contract import Constant
 
 from .integration import leaky_jacobian
 from .threshold import FixedThreshold

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import braintools
 import brainunit as u
 
-from etrax.constant import Constant
+from etrax.contract import Constant
 
 from .integration import quadratic
 from .membrane import Membrane

@@ -18,8 +18,7 @@ import braintools
 import brainunit as u
 from jax.typing import ArrayLike
 
-from etrax.constant import Constant
-from etrax.module import Filter, Neuron
+from etrax.contract import Constant, Filter, Neuron
 
 __all__ = ["LeakyReadout"]
 

@@ -5,7 +5,7 @@ z = H((V - V_{th}) / (V_{th} - V_{reset}))
 
 from __future__ import annotations
 
-from etrax.module import Neuron
+from etrax.contract import Neuron
 
 __all__ = ["FixedThreshold"]
 

@@ -10,23 +10,31 @@ if __name__ != "etrax":
         "`import plugin` from the checkout."
     )
 
-from . import neurons, synapses
-from .adapter import adapt
-from .baselines import BPTT
-from .check import JacobianCheck, check_jacobian
-from .constant import Constant
-from .constraints import Clamp, Dale
-from .eprop import EProp
-from .gradient_report import GradientReport, gradient_report
-from .learner import D_RTRL, EligibilityTrace, NoTrace, compile
-from .metrics import BenchmarkFigures, benchmark_figures
-from .module import Current, Dynamics, Filter, Neuron, Synapse, SynOut
-from .neurobench import neurobench_model
-from .nir import to_nir
-from .nir_import import from_nir
-from .pattern import Pattern, register_pattern
-from .rtrl import RTRL
-from .training import TrainOptions, TrainResult, train
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import analysis, comparison, data, experiment, network, neurons, plots, synapses, tasks, training
+    from .analysis import BenchmarkFigures, GradientReport, benchmark_figures, gradient_report
+    from .contract import (
+        Constant,
+        Current,
+        Dynamics,
+        Filter,
+        JacobianCheck,
+        Neuron,
+        Pattern,
+        Synapse,
+        SynOut,
+        adapt,
+        check_jacobian,
+        register_pattern,
+    )
+    from .exchange import from_nir, neurobench_model, to_nir
+    from .learners import BPTT, D_RTRL, RTRL, EligibilityTrace, EProp, NoTrace, compile
+    from .training import Clamp, Dale, TrainOptions, TrainResult, train
+
+    __version__: str
 
 __all__ = [
     "BPTT",
@@ -50,16 +58,58 @@ __all__ = [
     "Synapse",
     "TrainOptions",
     "TrainResult",
+    "__version__",
     "adapt",
+    "analysis",
     "benchmark_figures",
     "check_jacobian",
+    "comparison",
     "compile",
+    "data",
+    "experiment",
     "from_nir",
     "gradient_report",
+    "network",
     "neurobench_model",
     "neurons",
+    "plots",
     "register_pattern",
     "synapses",
+    "tasks",
     "to_nir",
     "train",
+    "training",
 ]
+
+# Where the names above are found: nothing is imported before it is asked for, so that the command line answers at once.
+_PACKAGES = frozenset(
+    {"analysis", "comparison", "data", "experiment", "network", "neurons", "plots", "synapses", "tasks", "training"}
+)
+_HOMES = {
+    "analysis": ("BenchmarkFigures", "GradientReport", "benchmark_figures", "gradient_report"),
+    "contract": (
+        *("Constant", "Current", "Dynamics", "Filter", "JacobianCheck", "Neuron", "Pattern", "SynOut", "Synapse"),
+        *("adapt", "check_jacobian", "register_pattern"),
+    ),
+    "exchange": ("from_nir", "neurobench_model", "to_nir"),
+    "learners": ("BPTT", "D_RTRL", "EProp", "EligibilityTrace", "NoTrace", "RTRL", "compile"),
+    "training": ("Clamp", "Dale", "TrainOptions", "TrainResult", "train"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return import_module(f"etrax.{name}")
+    if name in _HOME_OF:
+        value = getattr(import_module(f"etrax.{_HOME_OF[name]}"), name)
+    elif name == "__version__":
+        value = import_module("importlib.metadata").version("etrax")
+    else:
+        raise AttributeError(f"module 'etrax' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -13,8 +13,7 @@ import brainstate
 import braintools
 import brainunit as u
 
-from etrax.constant import Constant
-from etrax.module import Synapse
+from etrax.contract import Constant, Synapse
 
 __all__ = ["Alpha"]
 

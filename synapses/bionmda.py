@@ -13,8 +13,7 @@ import braintools
 import brainunit as u
 import jax.numpy as jnp
 
-from etrax.constant import Constant
-from etrax.module import Filter, Neuron
+from etrax.contract import Constant, Filter, Neuron
 
 from .kinetics import pulse, pulse_jacobian, relax, relax_jacobian
 

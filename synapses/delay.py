@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from etrax.constant import text
+from etrax.text import unit_text
 
 __all__ = ["InputDelay"]
 
@@ -47,7 +47,7 @@ class InputDelay(brainstate.nn.Module):
         self.in_size = (in_size,) if isinstance(in_size, int | np.integer) else tuple(in_size)
         unit = u.get_unit(delay)
         if not unit.has_same_dim(u.ms):
-            raise ValueError(f"`delay` is in {text(unit)} but must be a time: write e.g. `delay=2.0 * u.ms`.")
+            raise ValueError(f"`delay` is in {unit_text(unit)} but must be a time: write e.g. `delay=2.0 * u.ms`.")
         self.delay = np.asarray(u.Quantity(delay).to_decimal(u.ms))
         try:
             fits = np.broadcast_shapes(self.delay.shape, self.in_size) == self.in_size

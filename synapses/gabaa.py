@@ -9,7 +9,7 @@ from __future__ import annotations
 import braintools
 import brainunit as u
 
-from etrax.module import Neuron
+from etrax.contract import Neuron
 
 from .ampa import AMPA
 

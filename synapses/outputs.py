@@ -15,8 +15,9 @@ import brainunit as u
 import jax
 import jax.numpy as jnp
 
-from etrax.constant import fixed, text
-from etrax.module import SynOut
+from etrax.contract import SynOut
+from etrax.contract.constant import fixed
+from etrax.text import unit_text
 
 __all__ = ["COBA", "CUBA", "MgBlock"]
 
@@ -110,7 +111,9 @@ class MgBlock(SynOut):
         for name, unit in units.items():
             got = u.get_unit(getattr(self, name))
             if not got.has_same_dim(unit):
-                raise ValueError(f"`{name}` of MgBlock is in {text(got)} but must be in units like {text(unit)}.")
+                raise ValueError(
+                    f"`{name}` of MgBlock is in {unit_text(got)} but must be in units like {unit_text(unit)}."
+                )
         # 1 / (1 + block) by the logarithm of the block: far below V_offset the block itself overflows
         block = jnp.log(u.maybe_decimal(self.cc_Mg / self.beta)) + u.maybe_decimal(
             self.alpha * (self.V_offset - potential)

@@ -11,8 +11,8 @@ import brainstate
 import brainunit as u
 from brainstate.mixin import ParamDescriber
 
-from etrax.module import Filter, Neuron, Synapse, SynOut
-from etrax.recorder import active
+from etrax.contract import Filter, Neuron, Synapse, SynOut
+from etrax.contract.recorder import active
 
 from .delay import InputDelay
 

@@ -16,8 +16,7 @@ import brainstate
 import brainunit as u
 import jax.numpy as jnp
 
-from etrax.constant import Constant
-from etrax.module import Filter, Neuron
+from etrax.contract import Constant, Filter, Neuron
 
 __all__ = ["STP"]
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from etrax import neurons, synapses
-from etrax.module import Current
+from etrax.contract import Current
 
 N, T = 4, 28  # T is a multiple of the chunk length: one compilation
 

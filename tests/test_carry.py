@@ -13,6 +13,7 @@ from networks import T
 from test_gradient import Run, close, error, reference
 
 import etrax
+import etrax.engine.engine
 
 NAMES = ["recurrent alif", "recurrent shared synapse", "layered two leaky", "recurrent lif heterogeneous"]
 
@@ -109,7 +110,7 @@ def test_a_long_chunk_is_looked_at_in_blocks(name, size, monkeypatch):
     """Of one length, or with fewer steps in the first one."""
     whole = run_with("layered two leaky", **OPTIONS[name])
     expected = whole.grad(T)
-    monkeypatch.setattr(etrax.engine, "block_size", lambda K: size)
+    monkeypatch.setattr(etrax.engine.engine, "block_size", lambda K: size)
     run = run_with("layered two leaky", **OPTIONS[name])
     close(run.grad(T), expected)
     for mine, theirs in zip(run.learner.traces.values(), whole.learner.traces.values(), strict=True):
@@ -120,7 +121,7 @@ def test_a_long_chunk_is_looked_at_in_blocks(name, size, monkeypatch):
 def test_jacobians_are_kept_or_looked_at_again(name, monkeypatch):
     gradients = []
     for few in (0, 100):
-        monkeypatch.setattr(etrax.engine, "FEW", few)
+        monkeypatch.setattr(etrax.engine.engine, "FEW", few)
         run = run_with("layered two leaky", **OPTIONS[name])
         gradients.append(run.grad(7))
     close(*gradients)
@@ -128,7 +129,7 @@ def test_jacobians_are_kept_or_looked_at_again(name, monkeypatch):
 
 @pytest.mark.parametrize("name", networks.thorough(OPTIONS, "multi-step"))
 def test_what_one_compiled_function_leaves_behind_serves_in_another(name, monkeypatch):
-    monkeypatch.setattr(etrax.engine, "FEW", 0)
+    monkeypatch.setattr(etrax.engine.engine, "FEW", 0)
     run = run_with("layered two leaky", **OPTIONS[name])
     first, second = (
         brainstate.transform.jit(lambda scale=scale: run.grad(7, mask=jnp.full(T, scale))) for scale in (1.0, 2.0)

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from etrax import checkpoint
 from etrax.files import atomic
+from etrax.training import checkpoint
 
 CONTENT = {
     "text": "ü",

@@ -12,8 +12,11 @@ import brainunit as u
 import numpy as np
 import pytest
 
-from etrax import cli, comparison, comparison_report, experiment, tasks
-from etrax.tasks.base import Batch, bernoulli, drawn
+from etrax import cli, comparison, experiment, tasks
+from etrax.comparison import plan
+from etrax.comparison import report as comparison_report
+from etrax.data.batch import Batch
+from etrax.tasks.base import bernoulli, drawn
 
 RECIPE = tasks.Recipe(n_rec=4, batch_size=16, epochs=2, weight_scale=8 * u.mS)
 METHODS = ("bptt", "readout")  # those that compile fastest
@@ -144,7 +147,7 @@ def test_a_run_that_fails_is_a_result(tmp_path, monkeypatch):
     def diverge(*args, **kwargs):
         raise FloatingPointError("training failed at batch 3: loss nan; the last good checkpoint is elsewhere")
 
-    monkeypatch.setattr(comparison, "fit", diverge)
+    monkeypatch.setattr(plan, "fit", diverge)
     results = comparison.Comparison(two_rates(), tmp_path, methods=METHODS, seeds=1).run()
     assert results["failed"] == {f"{method}, seed 0": "training failed at batch 3: loss nan" for method in METHODS}
     assert (
@@ -216,7 +219,7 @@ def test_what_is_missing_is_said():
 
 
 def test_the_command(tmp_path, capsys, monkeypatch):
-    made = {"made_with": comparison._made_with()}
+    made = {"made_with": plan._made_with()}
     monkeypatch.setattr(
         comparison.Comparison, "_run", lambda self, method, seed, bar: run_of(0.9, method, seed, **made)
     )

@@ -11,7 +11,7 @@ import pytest
 from networks import thorough
 
 import etrax
-from etrax.constant import declared
+from etrax.contract.constant import declared
 from etrax.neurons import ALIF, LIF, LeakyReadout
 from etrax.synapses import COBA, CUBA, AlignPostProj, DeltaProj, Expon
 

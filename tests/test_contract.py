@@ -15,7 +15,7 @@ from networks import thorough
 from pathways import POPULATIONS, WAYS, compare, ways_of
 
 import etrax
-from etrax.jacobian import varying
+from etrax.contract.dependence import varying
 
 neurons = pytest.mark.parametrize("row", NEURONS, ids=str)
 parts = pytest.mark.parametrize("row", PARTS, ids=str)

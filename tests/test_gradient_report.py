@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 import etrax
 from etrax import gradient_report
-from etrax.gradient_report import _remarks
+from etrax.analysis.gradient import _remarks
 
 LIB = networks.package(etrax.neurons, etrax.synapses, etrax.neurons.LeakyReadout)
 

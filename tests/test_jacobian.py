@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import etrax
-from etrax.jacobian import Kind
+from etrax.contract.jacobian import Kind
 from etrax.neurons import ALIF, LIF, LeakyReadout
 from etrax.synapses import COBA, CUBA, AlignPostProj, DeltaProj, Expon
 

@@ -12,6 +12,8 @@ from networks import T
 from test_gradient import Run, close, reference
 
 import etrax
+import etrax.engine.waiting.pending
+import etrax.engine.waiting.tail
 
 NAMES = [
     "feed-forward alif leaky",
@@ -31,7 +33,7 @@ def pretend(monkeypatch, heavy):
         def forgetting(graph, connection, state, tolerance):
             return (np.inf, np.inf) if state.rpartition(".")[-1] in slow else (steps, steps)
 
-        monkeypatch.setattr(etrax.tail, "forgetting", forgetting)
+        monkeypatch.setattr(etrax.engine.waiting.tail, "forgetting", forgetting)
 
     return be
 
@@ -39,19 +41,19 @@ def pretend(monkeypatch, heavy):
 @pytest.fixture
 def heavy(monkeypatch):
     """Let chunks wait that weigh many times the small trace of a small network."""
-    monkeypatch.setattr(etrax.pending, "HEAVIEST", np.inf)
+    monkeypatch.setattr(etrax.engine.waiting.pending, "HEAVIEST", np.inf)
 
 
 @pytest.fixture
 def made(monkeypatch):
     """Every `Pending` that is made."""
-    found, begin = [], etrax.pending.Pending.__init__
+    found, begin = [], etrax.engine.waiting.pending.Pending.__init__
 
     def init(self, *args):
         begin(self, *args)
         found.append(self)
 
-    monkeypatch.setattr(etrax.pending.Pending, "__init__", init)
+    monkeypatch.setattr(etrax.engine.waiting.pending.Pending, "__init__", init)
     return found
 
 
@@ -166,7 +168,7 @@ def spikes(steps, seed=0):
 def without(monkeypatch, *args, **options):
     """The same with no chunk waiting."""
     with monkeypatch.context() as patch:
-        patch.setattr(etrax.pending, "MOST_CHUNKS", 0)
+        patch.setattr(etrax.engine.waiting.pending, "MOST_CHUNKS", 0)
         return gradient(*args, **options)
 
 
@@ -183,7 +185,7 @@ def test_what_is_forgotten_adds_nothing(precision, adapts, made, monkeypatch, he
         (tail,) = made[-1].tails.values()
         assert tail.lead == ("neu.a" if adapts else None)
         assert made[-1].slots < made[-1].chunks
-        monkeypatch.setattr(etrax.tail.Tail, "join", lambda self, tail, *args: tail)
+        monkeypatch.setattr(etrax.engine.waiting.tail.Tail, "join", lambda self, tail, *args: tail)
         left_out, _ = gradient(net, xs, trial=True)
         theirs, other = without(monkeypatch, net, xs)
     near = dict(rtol=0, atol=300 * np.finfo(mine.dtype).eps * np.abs(theirs).max())
@@ -204,7 +206,7 @@ def test_what_came_before_a_long_silence_counts_to_the_last_digit(trial, made, m
     xs, mask = spikes(400).at[60:].set(0.0), jnp.arange(400.0) >= 390
     mine, _ = gradient(Net(), xs, mask, trial=trial)
     assert made[-1].slots < made[-1].chunks
-    monkeypatch.setattr(etrax.tail.Tail, "join", lambda self, tail, *args: tail)
+    monkeypatch.setattr(etrax.engine.waiting.tail.Tail, "join", lambda self, tail, *args: tail)
     lost, _ = gradient(Net(), xs, mask, trial=True)
     theirs, _ = without(monkeypatch, Net(), xs, mask)
     assert not np.any(lost)
@@ -292,7 +294,7 @@ TAUS = np.array([2.0, 5.0, 30.0, 300.0, 300.0, 300.0])
 @pytest.mark.parametrize("precision", [32, 64])
 def test_a_lead_that_is_not_the_slowest_state_of_every_neuron(precision, made, monkeypatch, heavy):
     """Such a state leads nothing; if it did (it may become so in training), the result would be the same."""
-    real = etrax.tail.forgetting
+    real = etrax.engine.waiting.tail.forgetting
 
     def overlooked(*args):
         least, most = real(*args)
@@ -307,7 +309,7 @@ def test_a_lead_that_is_not_the_slowest_state_of_every_neuron(precision, made, m
         xs = spikes(800)
         mine, _ = gradient(make(), xs)
         assert not made[-1].tails
-        monkeypatch.setattr(etrax.tail, "forgetting", overlooked)
+        monkeypatch.setattr(etrax.engine.waiting.tail, "forgetting", overlooked)
         forced, _ = gradient(make(), xs)
         assert [tail.lead for tail in made[-1].tails.values()] == ["syn.syn.g"]
         theirs, _ = without(monkeypatch, make(), xs)
@@ -326,7 +328,7 @@ def test_weights_wait_only_where_that_spares_a_trace(made, heavy):
     assert not made[-1].tails
     gradient(Net(), xs)
     assert made[-1].tails
-    etrax.pending.HEAVIEST = 16
+    etrax.engine.waiting.pending.HEAVIEST = 16
     gradient(Net(), xs)
     assert not made[-1].tails  # a small trace is not spared at the price of many times its memory
 

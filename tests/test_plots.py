@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from etrax import GradientReport, network, plots, tasks
-from etrax.experiment import METHODS
+from etrax.experiment.methods import METHODS
 from etrax.training import Evaluation
 
 RECIPE = tasks.Recipe(n_rec=12, weight_scale=8.0 * u.mS)

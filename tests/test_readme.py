@@ -12,7 +12,8 @@ import brainunit as u
 import contract
 
 import etrax
-from etrax import cli, experiment, tasks
+from etrax import experiment, tasks
+from etrax.cli import command_line
 
 README = Path(__file__).parent.parent / "README.md"
 MARKS = ("<!-- models -->", "<!-- end of models -->")
@@ -39,7 +40,7 @@ def test_commands():
     lines = [shlex.split(line, comments=True)[1:] for line in blocks if line.startswith("etrax ")]
     assert len(lines) == 6
     for line in lines:
-        args = cli._parser().parse_args(line)
+        args = command_line._parser().parse_args(line)
         assert args.task.partition(":")[0] in {*tasks.TASKS, *tasks.FAMILIES}
         assert getattr(args, "method", None) in (None, *experiment.METHODS)
 

@@ -225,7 +225,7 @@ def test_a_cogtask_of_ones_own():
             output_features=ct.Feature(2, "answer"),
             trial_init=lambda ctx: ctx.update(answer=(answer := ctx.rng.choice(2)), side=2.0 * answer - 1.0),
         )
-        task = cognitive.cogtask(own, signed=True, copies=2, background=1e-6 * u.Hz)
+        task = cognitive.make(own, signed=True, copies=2, background=1e-6 * u.Hz)
         batch = next(iter(task.train(64)))
     assert (task.n_in, task.n_steps, task.n_out) == (4, 20, 2)
     xs, label = np.asarray(batch.xs), np.asarray(batch.ys)[-1]

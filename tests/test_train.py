@@ -22,7 +22,7 @@ import pytest
 import trained
 
 import etrax
-from etrax import checkpoint
+from etrax.training import checkpoint
 
 
 def rows(folder):

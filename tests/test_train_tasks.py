@@ -13,7 +13,8 @@ import pytest
 import trained
 
 import etrax
-from etrax import checkpoint, cli, experiment, network, plots, tasks, training
+from etrax import cli, experiment, network, plots, tasks, training
+from etrax.training import checkpoint
 
 TINY = ["--neurons", "6", "--max-batches", "1", "--no-controls"]
 

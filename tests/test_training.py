@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from etrax import cli, experiment, network, tasks, training
+from etrax.training import trainer
 
 SMALL = tasks.Recipe(n_rec=20, batch_size=64, epochs=2)
 
@@ -163,8 +164,8 @@ def test_a_stopped_command_is_resumed(tmp_path, capsys, monkeypatch):
     ]
     assert cli.main(["train", "digits", *small, "--out", str(tmp_path / "whole")]) == 0
 
-    validation = training.evaluate_with
-    monkeypatch.setattr(training, "evaluate_with", lambda *a: (signal.raise_signal(signal.SIGINT), validation(*a))[1])
+    validation = trainer.evaluate_with
+    monkeypatch.setattr(trainer, "evaluate_with", lambda *a: (signal.raise_signal(signal.SIGINT), validation(*a))[1])
     stopped = tmp_path / "stopped"
     assert cli.main(["train", "digits", *small, "--out", str(stopped)]) == 130
     assert f"etrax train digits --resume {stopped}" in capsys.readouterr().err

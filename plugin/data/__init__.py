@@ -12,13 +12,17 @@ Examples
 ((250, 32, 70), (32,))
 """
 
-from .base import Batches, Binned, Record, RecordError, Recordings
+from .batch import Batch
+from .batches import Batches, Binned
 from .hdf5 import EventFile
 from .rasters import Rasters
+from .record import Record, RecordError
+from .recordings import Recordings
 from .tonic_events import TonicEvents
 from .writer import EventWriter, write_batches, write_events
 
 __all__ = [
+    "Batch",
     "Batches",
     "Binned",
     "EventFile",

@@ -16,7 +16,8 @@ from typing import Any
 import brainunit as u
 import numpy as np
 
-from .base import Record, RecordError, Recordings, check_labels, check_speakers
+from .record import Record, RecordError, check_labels, check_speakers
+from .recordings import Recordings
 
 __all__ = ["EventFile", "h5py_or_error"]
 

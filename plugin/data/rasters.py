@@ -10,7 +10,8 @@ from typing import Any
 import brainunit as u
 import numpy as np
 
-from .base import Record, RecordError, Recordings, check_labels, check_speakers, seconds
+from .record import Record, RecordError, check_labels, check_speakers, seconds
+from .recordings import Recordings
 
 __all__ = ["Rasters"]
 

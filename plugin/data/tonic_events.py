@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .base import Record, RecordError, Recordings, check_labels
+from .record import Record, RecordError, check_labels
+from .recordings import Recordings
 
 __all__ = ["TonicEvents"]
 

@@ -20,11 +20,11 @@ from typing import Any
 import brainunit as u
 import numpy as np
 
-from etrax.feed import fields
 from etrax.files import atomic
 
-from .base import AFTER, Record, RecordError, check_record, seconds
+from .batch import fields
 from .hdf5 import h5py_or_error
+from .record import AFTER, Record, RecordError, check_record, seconds
 
 __all__ = ["EventWriter", "write_batches", "write_events"]
 

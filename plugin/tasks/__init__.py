@@ -1,7 +1,7 @@
 """Tasks to train on: spike trains, what is asked for, and the steps that count.
 
-A task is made by one function in a file of its own, listed in ``TASKS``; keyword arguments of the function are the
-options of the task. ``FAMILIES`` make a task from what follows the colon of a name: ``cogtask:GoNoGo`` is a trial task
+A task is made by the function ``make`` of a file of its own, listed in ``TASKS``; keyword arguments of the function are
+the options of the task. ``FAMILIES`` make a task from what follows the colon of a name: ``cogtask:GoNoGo`` is a trial task
 of ``braintools.cogtask``, ``data:FILE`` the recordings of a file.
 
 Examples
@@ -19,24 +19,17 @@ import importlib
 import inspect
 from collections.abc import Callable
 
-from .base import Batch, Recipe, Task
+from etrax.data.batch import Batch
+
+from .base import Task
+from .recipe import Recipe
 
 __all__ = ["FAMILIES", "NAMES", "TASKS", "Batch", "Recipe", "Task", "get"]
 
-# name: module of this package, which is imported when the task is asked for, and its function
-TASKS: dict[str, tuple[str, str]] = {
-    "digits": ("digits", "digits"),
-    "dms": ("dms", "dms"),
-    "evidence": ("evidence", "evidence"),
-    "store_recall": ("store_recall", "store_recall"),
-    "patterns": ("patterns", "patterns"),
-}
-FAMILIES: dict[str, tuple[str, str, str]] = {
-    "cogtask": ("NAME", "cognitive", "cogtask"),
-    "data": ("FILE", "recorded", "data"),
-}
+TASKS = ("digits", "dms", "evidence", "store_recall", "patterns")  # modules of this package with a function `make`
+FAMILIES = {"cogtask": ("NAME", "cognitive"), "data": ("FILE", "recorded")}  # what they ask for, and their module
 # what a name may be, for people
-NAMES = ", ".join([*TASKS, *(f"{family}:{asks}" for family, (asks, _, _) in FAMILIES.items())])
+NAMES = ", ".join([*TASKS, *(f"{family}:{asks}" for family, (asks, _) in FAMILIES.items())])
 
 
 def get(name: str, **options) -> Task:
@@ -65,9 +58,9 @@ def get(name: str, **options) -> Task:
     family, colon, member = name.partition(":")
     args: tuple[str, ...] = ()
     if name in TASKS:
-        make = _function(*TASKS[name])
+        make = _function(name)
     elif family in FAMILIES and colon and member:
-        make, args = _function(*FAMILIES[family][1:]), (member,)
+        make, args = _function(FAMILIES[family][1]), (member,)
     else:
         raise ValueError(f"`task` must be one of {NAMES}; got {name!r}.")
     parameters = inspect.signature(make).parameters.values()
@@ -79,5 +72,5 @@ def get(name: str, **options) -> Task:
     return make(*args, **options)
 
 
-def _function(module: str, function: str) -> Callable[..., Task]:
-    return getattr(importlib.import_module(f"{__name__}.{module}"), function)
+def _function(module: str) -> Callable[..., Task]:
+    return importlib.import_module(f"{__name__}.{module}").make

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import brainstate
 import braintools
@@ -12,98 +12,15 @@ import brainunit as u
 import jax.numpy as jnp
 import numpy as np
 
-from etrax.module import check_dt
+from etrax.checks import check_dt, positive
+from etrax.data.batch import Batch
 
-__all__ = [
-    "Batch",
-    "Epoch",
-    "Recipe",
-    "Task",
-    "batches_of",
-    "bernoulli",
-    "drawn",
-    "duration_steps",
-    "encoder",
-    "held_out",
-    "positive",
-    "seed_of",
-]
+from .recipe import Recipe
+
+__all__ = ["Epoch", "Task", "batches_of", "bernoulli", "drawn", "duration_steps", "encoder", "held_out", "seed_of"]
 
 _BLOCK = 64
 _TRAINING, _VALIDATION, _TEST = 0, 1, 2  # streams of random numbers
-
-
-class Batch(NamedTuple):
-    """Trials that are run together.
-
-    Attributes
-    ----------
-    xs : array (T, B, n_in)
-        Input spikes, 0 or 1.
-    ys : array of int (T, B), or of float (T, B, n_out)
-        Class asked for at each step; for a regression, the values asked for.
-    mask : array (T,)
-        Weight of each step in the loss and in the decision.
-    """
-
-    xs: Any
-    ys: Any
-    mask: Any
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """A network and how long to train it.
-
-    Attributes
-    ----------
-    n_rec : int
-        Recurrent ALIF neurons.
-    tau, tau_a, tau_syn, tau_out : Quantity
-        Time constants of membrane, adaptation, synapse and readout.
-    beta : Quantity
-        Rise of the threshold per spike; the resting threshold is 1 mV.
-    weight_scale : Quantity
-        Standard deviation of the initial weights times the square root of the number of inputs.
-    rate_limit : Quantity
-        Firing rate, low-passed by the readout's filter, up to which a neuron may fire at no cost.
-    rate_cost : float
-        Weight of the cost ``mean(max(0, rate / rate_limit - 1)^2)`` beside the cross-entropy; 0 leaves it out.
-    batch_size, epochs : int
-        Trials per update, and passes over the training trials.
-    learning_rate : float
-        Of Adam at the start; falls to a twentieth along half a cosine.
-
-    Raises
-    ------
-    ValueError
-        If a number is not positive, or a whole number where one is needed.
-    """
-
-    n_rec: int = 100
-    tau: u.Quantity = dataclasses.field(default_factory=lambda: 20.0 * u.ms)
-    tau_a: u.Quantity = dataclasses.field(default_factory=lambda: 200.0 * u.ms)
-    tau_syn: u.Quantity = dataclasses.field(default_factory=lambda: 10.0 * u.ms)
-    tau_out: u.Quantity = dataclasses.field(default_factory=lambda: 40.0 * u.ms)
-    beta: u.Quantity = dataclasses.field(default_factory=lambda: 0.5 * u.mV)
-    weight_scale: u.Quantity = dataclasses.field(default_factory=lambda: 3.0 * u.mS)
-    rate_limit: u.Quantity = dataclasses.field(default_factory=lambda: 100.0 * u.Hz)
-    rate_cost: float = 0.1
-    batch_size: int = 32
-    epochs: int = 30
-    learning_rate: float = 1e-2
-
-    def __post_init__(self):
-        for name in ("n_rec", "batch_size", "epochs"):
-            positive(name, getattr(self, name), whole=True)
-        for name in ("tau", "tau_a", "tau_syn", "tau_out"):
-            positive(name, getattr(self, name), unit=u.ms)
-        positive("beta", self.beta, unit=u.mV)
-        positive("weight_scale", self.weight_scale, unit=u.mS)
-        positive("rate_limit", self.rate_limit, unit=u.Hz)
-        positive("learning_rate", self.learning_rate)
-        if not self.rate_cost >= 0:
-            raise ValueError(f"`rate_cost` must be a number from 0 on, got {self.rate_cost!r}.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -307,22 +224,3 @@ def duration_steps(name: str, duration) -> int:
     if steps < 1:
         raise ValueError(f"`{name}` is {duration} but one time step is {dt}: make it at least that long.")
     return steps
-
-
-def positive(name: str, value, *, unit: u.Unit | None = None, whole: bool = False):
-    """Return ``value`` if it is a positive number (of the unit's dimension); else a ValueError naming ``name``."""
-    if unit is None:
-        number = value
-    elif isinstance(value, u.Quantity) and value.unit.has_same_dim(unit):
-        number = value.to_decimal(unit)
-    else:
-        raise ValueError(
-            f"`{name}` must be a quantity in units like {unit}, got {value!r}: write e.g. `1.0 * u.{unit}`."
-        )
-    kinds: tuple[type, ...] = (int, np.integer) if whole else (int, float, np.number)
-    kind = "a whole number" if whole else "a number"
-    if unit is None and (isinstance(number, bool) or not isinstance(number, kinds)):
-        raise ValueError(f"`{name}` must be {kind} above 0, got {value!r}.")
-    if not np.isfinite(number) or not number > 0:
-        raise ValueError(f"`{name}` must be {kind} above 0, got {value}.")
-    return value

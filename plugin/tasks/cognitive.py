@@ -21,9 +21,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .base import Batch, Recipe, Task, drawn, duration_steps, encoder, positive
+from etrax.checks import positive
+from etrax.data.batch import Batch
 
-__all__ = ["cogtask", "names"]
+from .base import Task, drawn, duration_steps, encoder
+from .recipe import Recipe
+
+__all__ = ["make", "names"]
 
 _ct = braintools.cogtask
 _ANSWERS = (_ct.Response, _ct.Recall, _ct.Match, _ct.Comparison)
@@ -37,7 +41,7 @@ def names() -> list[str]:
     return sorted(name for name in found if name != "Task")
 
 
-def cogtask(
+def make(
     source: Any,
     *,
     copies: int = 4,
@@ -116,7 +120,7 @@ def cogtask(
     mask = counted.astype(np.float32)
     n_classes = max(int(targets.max()) + 1, trials.num_classes or 0) if categorical else 0
 
-    def make(n: int, seed: int) -> Batch:
+    def draw(n: int, seed: int) -> Batch:
         with brainstate.environ.context(dt=dt), brainstate.random.seed_context(seed):
             values, target, _ = sample(np.uint32(seed), n)
             return Batch(jnp.asarray(spikes(values), brainstate.environ.dftype()), target, mask)
@@ -129,7 +133,7 @@ def cogtask(
         stepwise=bool(categorical and (np.diff(targets[counted], axis=0) != 0).any()),
         n_steps=counted.size,
         recipe=Recipe(tau_a=500.0 * u.ms, beta=1.0 * u.mV, weight_scale=6.0 * u.mS, epochs=20),
-        **drawn(make),
+        **drawn(draw),
     )
 
 

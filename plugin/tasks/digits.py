@@ -11,15 +11,19 @@ import brainstate
 import brainunit as u
 import numpy as np
 
-from .base import Batch, Epoch, Recipe, Task, duration_steps, encoder, held_out, positive, seed_of
+from etrax.checks import positive
+from etrax.data.batch import Batch
 
-__all__ = ["digits"]
+from .base import Epoch, Task, duration_steps, encoder, held_out, seed_of
+from .recipe import Recipe
+
+__all__ = ["make"]
 
 _SPLIT = 0  # seed of the one split: never the seed of a run
 _TRAINING, _VALIDATION, _TEST = 0, 1, 2  # streams of random numbers
 
 
-def digits(*, duration: u.Quantity = 100.0 * u.ms, max_rate: u.Quantity = 200.0 * u.Hz) -> Task:
+def make(*, duration: u.Quantity = 100.0 * u.ms, max_rate: u.Quantity = 200.0 * u.Hz) -> Task:
     """Handwritten digits: 60 % of the images for training, 20 % for validation, 20 % for test, stratified.
 
     Training spikes are drawn anew in each epoch; those of validation and test are fixed.
@@ -55,11 +59,11 @@ def digits(*, duration: u.Quantity = 100.0 * u.ms, max_rate: u.Quantity = 200.0 
         n = len(parts["train"][1])
         order = np.random.default_rng([seed, epoch]).permutation(n)
 
-        def make(number: int) -> Batch:
+        def draw(number: int) -> Batch:
             extent = slice(number * batch_size, (number + 1) * batch_size)
             return batch("train", order[extent], seed_of(_TRAINING, seed, epoch, number))
 
-        return Epoch(make, n, batch_size)
+        return Epoch(draw, n, batch_size)
 
     def fixed(part: str, seed: int):
         return held_out(lambda number, extent: batch(part, extent, seed_of(seed, number)), len(parts[part][1]))

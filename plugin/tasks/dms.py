@@ -13,9 +13,13 @@ import brainunit as u
 import jax.numpy as jnp
 import numpy as np
 
-from .base import Batch, Epoch, Recipe, Task, duration_steps, encoder, held_out, positive, seed_of
+from etrax.checks import positive
+from etrax.data.batch import Batch
 
-__all__ = ["dms"]
+from .base import Epoch, Task, duration_steps, encoder, held_out, seed_of
+from .recipe import Recipe
+
+__all__ = ["make"]
 
 _N_TRAIN, _N_VALIDATION, _N_TEST = 1024, 256, 512
 _TRAINING, _VALIDATION, _TEST = 0, 1, 2  # streams of random numbers
@@ -25,7 +29,7 @@ _REACTION = 50.0 * u.ms  # no answer is asked for so soon after the second stimu
 _BACKGROUND = 2.0 * u.Hz
 
 
-def dms(*, delay: u.Quantity = 500.0 * u.ms, max_rate: u.Quantity = 100.0 * u.Hz) -> Task:
+def make(*, delay: u.Quantity = 500.0 * u.ms, max_rate: u.Quantity = 100.0 * u.Hz) -> Task:
     """Delayed match-to-sample: eight directions, half of the trials match.
 
     Training trials are new in each epoch; those of validation and test are fixed.
@@ -78,11 +82,11 @@ def dms(*, delay: u.Quantity = 500.0 * u.ms, max_rate: u.Quantity = 100.0 * u.Hz
     def train(batch_size: int, seed: int = 0, epoch: int = 0) -> Epoch:
         source = sources.setdefault(seed, trials(seed_of(_TRAINING, seed)))
 
-        def make(number: int) -> Batch:
+        def draw(number: int) -> Batch:
             first = epoch * _N_TRAIN + number * batch_size
             return batch(source, first, batch_size, seed_of(_TRAINING, seed, epoch, number))
 
-        return Epoch(make, _N_TRAIN, batch_size)
+        return Epoch(draw, _N_TRAIN, batch_size)
 
     def fixed(n: int, seed: int):
         source = trials(seed_of(seed))

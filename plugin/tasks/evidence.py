@@ -18,9 +18,13 @@ from __future__ import annotations
 import brainunit as u
 import numpy as np
 
-from .base import Batch, Recipe, Task, bernoulli, drawn, duration_steps, positive
+from etrax.checks import positive
+from etrax.data.batch import Batch
 
-__all__ = ["evidence"]
+from .base import Task, bernoulli, drawn, duration_steps
+from .recipe import Recipe
+
+__all__ = ["make"]
 
 _GROUP = 10  # input neurons of each of the four groups
 _CUE, _PAUSE, _RECALL = 100.0 * u.ms, 50.0 * u.ms, 150.0 * u.ms
@@ -28,7 +32,7 @@ _BACKGROUND = 0.25  # of the firing rate of a cue
 _BIAS = 0.3
 
 
-def evidence(
+def make(
     *,
     delay: u.Quantity = 1050.0 * u.ms,
     delay_spread: u.Quantity | None = None,
@@ -69,7 +73,7 @@ def evidence(
     n_steps = cues + wait + spread + recall
     mask = (np.arange(n_steps) >= n_steps - recall).astype(np.float32)
 
-    def make(n: int, seed: int) -> Batch:
+    def draw(n: int, seed: int) -> Batch:
         rng = np.random.default_rng(seed)
         right = rng.random((n_cues, n)) < np.where(rng.random(n) < 0.5, _BIAS, 1 - _BIAS)
         begin = n_steps - recall - cues - (wait + rng.integers(-spread, spread + 1, n))
@@ -83,7 +87,7 @@ def evidence(
         label = (2 * right.sum(0) > n_cues).astype(np.int32)
         return Batch(bernoulli(np.repeat(rates, _GROUP, axis=2), rng), np.broadcast_to(label, (n_steps, n)), mask)
 
-    make(1, 0)  # whether the rate fits the step
+    draw(1, 0)  # whether the rate fits the step
     return Task(
         name="evidence",
         n_in=4 * _GROUP,
@@ -98,5 +102,5 @@ def evidence(
             learning_rate=5e-3,
             epochs=20,
         ),
-        **drawn(make),
+        **drawn(draw),
     )

@@ -15,16 +15,20 @@ from __future__ import annotations
 import brainunit as u
 import numpy as np
 
-from .base import Batch, Recipe, Task, bernoulli, drawn, duration_steps, positive
+from etrax.checks import positive
+from etrax.data.batch import Batch
 
-__all__ = ["patterns"]
+from .base import Task, bernoulli, drawn, duration_steps
+from .recipe import Recipe
+
+__all__ = ["make"]
 
 _GROUPS, _GROUP = 5, 4
 _BACKGROUND = 2.0  # Hz
 _CYCLES = np.array([1, 2, 3, 5])
 
 
-def patterns(
+def make(
     *,
     duration: u.Quantity = 1000.0 * u.ms,
     n_patterns: int = 3,
@@ -66,11 +70,11 @@ def patterns(
     group = np.arange(n_steps) * _GROUPS // n_steps
     rates = np.where(group[:, None] == np.repeat(np.arange(_GROUPS), _GROUP), rate, min(_BACKGROUND, rate))
 
-    def make(n: int, seed: int) -> Batch:
+    def draw(n: int, seed: int) -> Batch:
         xs = bernoulli(np.repeat(rates[:, None], n, axis=1), np.random.default_rng(seed))
         return Batch(xs, np.broadcast_to(curves[:, None], (n_steps, n, n_patterns)), mask)
 
-    make(1, 0)  # whether the rate fits the step
+    draw(1, 0)  # whether the rate fits the step
     return Task(
         name="patterns",
         n_in=_GROUPS * _GROUP,
@@ -78,5 +82,5 @@ def patterns(
         outputs=tuple(f"pattern {number}" for number in range(n_patterns)),
         n_steps=n_steps,
         recipe=Recipe(weight_scale=6.0 * u.mS, tau_out=20.0 * u.ms, epochs=20),
-        **drawn(make, n_train=512, n_validation=64, n_test=64),
+        **drawn(draw, n_train=512, n_validation=64, n_test=64),
     )

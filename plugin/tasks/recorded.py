@@ -9,17 +9,19 @@ import brainunit as u
 import jax.numpy as jnp
 import numpy as np
 
+from etrax.checks import check_dt
 from etrax.data import Binned, EventFile, Rasters, RecordError, Recordings
-from etrax.module import check_dt
+from etrax.data.batch import Batch
 
-from .base import Batch, Epoch, Recipe, Task
+from .base import Epoch, Task
+from .recipe import Recipe
 
-__all__ = ["data"]
+__all__ = ["make"]
 
 _SPLIT = 0  # seed of the split: never the seed of a run
 
 
-def data(
+def make(
     path: str,
     *,
     fraction: float = 0.2,
@@ -77,11 +79,11 @@ def data(
         batches = source.batches(batch_size, records=kept, shuffle=True, seed=seed, drop_last=True, **window)
         batches.epoch = epoch
 
-        def make(number: int) -> Batch:
+        def draw(number: int) -> Batch:
             batches.index = number
             return trials(next(batches))
 
-        return Epoch(make, len(kept), batch_size)
+        return Epoch(draw, len(kept), batch_size)
 
     def fixed(of: Recordings, records: np.ndarray):
         return lambda batch_size: map(trials, of.batches(batch_size, records=records, **window))

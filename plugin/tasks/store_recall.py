@@ -11,16 +11,20 @@ from __future__ import annotations
 import brainunit as u
 import numpy as np
 
-from .base import Batch, Recipe, Task, bernoulli, drawn, duration_steps, positive
+from etrax.checks import positive
+from etrax.data.batch import Batch
 
-__all__ = ["store_recall"]
+from .base import Task, bernoulli, drawn, duration_steps
+from .recipe import Recipe
+
+__all__ = ["make"]
 
 _GROUP = 10  # input neurons of each of the four groups
 _STORE = 1 / 3  # chance of a store cue
 _BACKGROUND = 2.0  # Hz
 
 
-def store_recall(*, n_periods: int = 6, period: u.Quantity = 200.0 * u.ms, max_rate: u.Quantity = 100.0 * u.Hz) -> Task:
+def make(*, n_periods: int = 6, period: u.Quantity = 200.0 * u.ms, max_rate: u.Quantity = 100.0 * u.Hz) -> Task:
     """Store-recall: which bit came with the last store cue?
 
     Training trials are new in each epoch; those of validation and test are fixed.
@@ -47,7 +51,7 @@ def store_recall(*, n_periods: int = 6, period: u.Quantity = 200.0 * u.ms, max_r
     n_steps = n_periods * length
     mask = (np.arange(n_steps) >= n_steps - length).astype(np.float32)
 
-    def make(n: int, seed: int) -> Batch:
+    def draw(n: int, seed: int) -> Batch:
         rng = np.random.default_rng(seed)
         shown = n_periods - 1
         bits, store = rng.integers(0, 2, (shown, n)), rng.random((shown, n)) < _STORE
@@ -62,12 +66,12 @@ def store_recall(*, n_periods: int = 6, period: u.Quantity = 200.0 * u.ms, max_r
         label = bits[last, np.arange(n)].astype(np.int32)
         return Batch(bernoulli(rates, rng), np.broadcast_to(label, (n_steps, n)), mask)
 
-    make(1, 0)  # whether the rate fits the step
+    draw(1, 0)  # whether the rate fits the step
     return Task(
         name="store_recall",
         n_in=4 * _GROUP,
         classes=("0", "1"),
         n_steps=n_steps,
         recipe=Recipe(tau_a=n_periods * period, weight_scale=10.0 * u.mS, epochs=20),
-        **drawn(make),
+        **drawn(draw),
     )

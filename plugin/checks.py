@@ -1,0 +1,117 @@
+"""Checks of arguments that more than one part of the package makes; each names the argument, its value and the fix."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import brainstate
+import brainunit as u
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .text import unit_text
+
+__all__ = ["check_dt", "check_finite", "check_mask", "check_seed", "check_sequences", "check_unit", "positive"]
+
+
+def check_dt() -> Any:
+    """The time step of the environment; a ValueError if there is none."""
+    dt = brainstate.environ.get("dt", None)
+    if dt is None:
+        raise ValueError(
+            "`dt` is not set: put the call inside `with brainstate.environ.context(dt=1.0 * u.ms):`, or call "
+            "`brainstate.environ.set(dt=...)`."
+        )
+    return dt
+
+
+def check_unit(value, unit: u.Unit, what: str, where: str):
+    """``value`` if it has the dimension of ``unit``; a ValueError that names both and the fix otherwise."""
+    got = u.get_unit(value)
+    if not got.has_same_dim(unit):
+        raise ValueError(
+            f"{what} is in {unit_text(got)} but {where} takes {unit_text(unit)}: give the weights (and bias) of `comm` "
+            f"the unit {unit_text(unit)}, e.g. `w_init=braintools.init.KaimingNormal(unit=...)`, or no bias with `b_init=None`."
+        )
+    return value
+
+
+def positive(name: str, value, *, unit: u.Unit | None = None, whole: bool = False):
+    """Return ``value`` if it is a positive number (of the unit's dimension); else a ValueError naming ``name``."""
+    if unit is None:
+        number = value
+    elif isinstance(value, u.Quantity) and value.unit.has_same_dim(unit):
+        number = value.to_decimal(unit)
+    else:
+        raise ValueError(
+            f"`{name}` must be a quantity in units like {unit}, got {value!r}: write e.g. `1.0 * u.{unit}`."
+        )
+    kinds: tuple[type, ...] = (int, np.integer) if whole else (int, float, np.number)
+    kind = "a whole number" if whole else "a number"
+    if unit is None and (isinstance(number, bool) or not isinstance(number, kinds)):
+        raise ValueError(f"`{name}` must be {kind} above 0, got {value!r}.")
+    if not np.isfinite(number) or not number > 0:
+        raise ValueError(f"`{name}` must be {kind} above 0, got {value}.")
+    return value
+
+
+def check_seed(seed: Any) -> None:
+    """A ValueError unless the seed is a whole number from 0 to 2**32 - 1."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
+        raise ValueError(f"`seed` must be a whole number from 0 to 2**32 - 1, got {seed!r}.")
+
+
+def check_sequences(sequences: tuple) -> int:
+    """The common length of all sequences; a ValueError names what is wrong with one."""
+    if not sequences:
+        raise ValueError("no sequence given: pass time-major arrays, e.g. `etrace_grad(xs, ys, step_fn=...)`.")
+    lengths = {}
+    for position, sequence in enumerate(sequences):
+        leaves = jax.tree_util.tree_leaves_with_path(sequence)
+        if not leaves:
+            raise ValueError(f"sequence {position} holds no array: pass time-major arrays, or drop the argument.")
+        for path, leaf in leaves:
+            name = f"sequence {position}{jax.tree_util.keystr(path)}"
+            if jnp.ndim(leaf) == 0:
+                raise ValueError(f"{name} is a scalar and has no time axis: let `step_fn` close over constants.")
+            lengths[name] = jnp.shape(leaf)[0]
+            check_finite(leaf, name)
+    if len(set(lengths.values())) > 1:
+        raise ValueError(
+            "all sequences must have one length T along their first axis, got "
+            + ", ".join(f"{n}: {length}" for n, length in lengths.items())
+            + "."
+        )
+    T = next(iter(lengths.values()))
+    if T == 0:
+        raise ValueError("the sequences are empty (T = 0): give at least one step.")
+    return T
+
+
+def check_finite(leaf, name: str) -> None:
+    """Raise a ValueError if the array holds NaN, as far as its values are known."""
+    if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+        return
+    try:
+        bad = bool(_has_nan(leaf))
+    except jax.errors.ConcretizationTypeError:
+        return  # inside a transformation the values are not known yet
+    if bad:
+        where = tuple(int(i) for i in jnp.argwhere(jnp.isnan(leaf))[0])
+        raise ValueError(f"{name} holds NaN, first at index {where}: clean the data before training.")
+
+
+@jax.jit
+def _has_nan(leaf):
+    return jnp.any(jnp.isnan(leaf))
+
+
+def check_mask(mask, T: int):
+    """The weights of the steps, shape ``(T,)``."""
+    if mask is None:
+        return np.ones((T,), brainstate.environ.dftype())
+    mask = jnp.asarray(mask, brainstate.environ.dftype())
+    if mask.shape != (T,):
+        raise ValueError(f"`mask` must have shape ({T},), one weight per step, got {mask.shape}.")
+    return mask

@@ -1,0 +1,126 @@
+"""The contract: what a neuron, a synapse and a synaptic output tell about themselves.
+
+A dynamical module has *states* (one ``brainstate.HiddenState`` each), a pure element-wise
+*transition* ``(h_{t-1}, drives) -> h_t`` and the *Jacobian diagonal* of that transition,
+as named entries ``(new state, source) -> derivative``. Sources are the old states and the
+drives. Everything else (traces, gradients) is composed from these by a learner.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import brainstate
+import jax
+import jax.numpy as jnp
+
+from .constant import trained
+from .jacobian import Entries, automatic, derived
+from .recorder import active
+
+__all__ = ["Dynamics"]
+
+
+class Dynamics(brainstate.nn.Dynamics):
+    """A module with element-wise dynamics.
+
+    A subclass gives :meth:`initial` and :meth:`transition`, and :meth:`jacobian` where a
+    closed form is wanted.
+    """
+
+    @property
+    def hidden(self) -> dict[str, brainstate.HiddenState]:
+        """The states by name, in the order in which :meth:`initial` gives them."""
+        return {k: v for k, v in vars(self).items() if isinstance(v, brainstate.HiddenState)}
+
+    def initial(self, batch_size: int | None = None) -> dict[str, Any]:
+        """Initial value of every state, with unit, shape ``([batch,] *varshape)``."""
+        raise NotImplementedError(f"{type(self).__name__} must define `initial(batch_size)`: its states by name.")
+
+    def ranges(self) -> dict[str, tuple[Any, Any]]:
+        """Where states live, ``name -> (low, high)``, if `etrax.check_jacobian` is to look elsewhere than it does.
+
+        By default it draws V around reset potential and threshold and the other states between 0 and 2.
+        """
+        return {}
+
+    def transition(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Old states and drives by name, new states out; pure and element-wise."""
+        raise NotImplementedError(f"{type(self).__name__} must define `transition(...)`.")
+
+    @derived
+    def jacobian(self, *args: Any, **kwargs: Any) -> Entries:
+        """Entries ``(new state, source) -> derivative`` of :meth:`transition`, here by automatic differentiation."""
+        return automatic(lambda point: self.transition(**point), kwargs)
+
+    @property
+    def closed_form(self) -> bool:
+        """Whether :meth:`jacobian` is a closed form; else it is automatic differentiation."""
+        return not getattr(type(self).jacobian, "derived", False)
+
+    def entries(self, **point: Any) -> Entries:
+        """What a recorder notes of one step: :meth:`jacobian` and :meth:`constant_jacobian`."""
+        return {**self.jacobian(**point), **self.constant_jacobian(**point)}
+
+    def constant_jacobian(self, *args: Any, **kwargs: Any) -> Entries:
+        """Entries ``(new state, constant) -> derivative`` of :meth:`transition` for the constants that are trained."""
+        return self._by_constants(lambda module: module.transition(**kwargs))
+
+    def _by_constants(self, fn: Callable[[Any], dict]) -> Entries:
+        point = {name: getattr(self, name) for name in trained(self)}
+        return automatic(lambda constants: fn(self.replaced(**constants)), point) if point else {}
+
+    def replaced(self, **constants: Any) -> Any:
+        """The same module (it shares all states) with other values of constants."""
+        other: Any = copy.copy(self)
+        vars(other).update(constants)
+        return other
+
+    def held(self) -> Any:
+        """The same module with its trained constants out of reach of gradients."""
+        point = {name: getattr(self, name) for name in trained(self)}
+        return self.replaced(**jax.tree.map(jax.lax.stop_gradient, point))
+
+    def init_state(self, batch_size: int | None = None, **kwargs) -> None:
+        """Create the states, for a batch of independent copies if ``batch_size`` is given."""
+        for name, value in self._start(batch_size).items():
+            setattr(self, name, brainstate.HiddenState(value))
+
+    def reset_state(self, batch_size: int | None = None, **kwargs) -> None:
+        """Give every state its initial value again."""
+        for name, value in self._start(batch_size).items():
+            getattr(self, name).value = value
+
+    def _start(self, batch_size: int | None) -> dict[str, Any]:
+        """The initial values in a definite dtype: a weakly typed state would change its type at the first step."""
+
+        def definite(leaf):
+            return jnp.asarray(leaf, jnp.result_type(leaf))
+
+        # one by one: mapped as a whole, the dict would come back in the order of the alphabet
+        return {name: jax.tree.map(definite, value) for name, value in self.initial(batch_size).items()}
+
+    def check_states(self) -> None:
+        """Raise a RuntimeError unless the states exist."""
+        if not self.hidden:
+            raise RuntimeError(
+                f"{type(self).__name__} has no states yet: call `brainstate.nn.init_all_states(model, batch_size=...)` "
+                "(or `etrax.compile`) before its first step."
+            )
+
+    def step(self, **drives) -> dict[str, Any]:
+        """Advance the states by one transition and report it to a recorder that listens.
+
+        Returns the new states as the rest of the same population reads them: without the
+        zeros by which a recorder takes learning signals.
+        """
+        self.check_states()
+        old = {name: state.value for name, state in self.hidden.items()}
+        new = self.transition(**old, **drives)
+        recorder = active()
+        values = new if recorder is None else recorder.part(self, old, drives, new)
+        for name, state in self.hidden.items():
+            state.value = values[name]
+        return new

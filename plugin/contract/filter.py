@@ -1,0 +1,63 @@
+"""The contract of filters, which stand with the neurons whose spikes they take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import brainstate
+import jax.numpy as jnp
+
+from .dynamics import Dynamics
+from .recorder import active
+
+if TYPE_CHECKING:
+    from .neuron import Neuron
+
+__all__ = ["Filter"]
+
+
+class Filter(Dynamics):
+    """Base class of what spikes pass through on the presynaptic side, before they are weighed.
+
+    A subclass defines ``initial`` and ``transition(..., *, z)`` where ``z`` are the spikes; its
+    output is the new value of the state that ``output`` names.
+
+    Parameters
+    ----------
+    in_size : int or tuple of int
+        Shape of the presynaptic population.
+    name : str, optional
+        Name of the module.
+    pre : Neuron, optional
+        The neurons whose spikes are filtered: call the filter with what ``pre(...)`` returned. Its states
+        then belong to the population of ``pre``, so that credit through their memory is in the trace.
+        Without it only the newest spike gets credit.
+
+    Raises
+    ------
+    ValueError
+        If ``pre`` has another shape than ``in_size``.
+    """
+
+    graph_invisible_attrs = ("pre",)
+    output = "g"
+
+    def __init__(self, in_size, name: str | None = None, *, pre: Neuron | None = None):
+        super().__init__(in_size, name=name)
+        self.pre = pre
+        if pre is not None:
+            if pre.varshape != self.varshape:
+                raise ValueError(
+                    f"`in_size` is {self.varshape} but `pre` has shape {pre.varshape}: give them one shape."
+                )
+            pre.filters.append(self)
+
+    def update(self, z):
+        """One step on the spikes ``z``, shape ``([batch,] *in_size)``; returns the filtered spikes, same shape."""
+        recorder = active()
+        if recorder is not None and self.pre is not None:
+            z = recorder.emission(self.pre, z)
+        if not jnp.issubdtype(jnp.result_type(z), jnp.inexact):
+            z = jnp.asarray(z, brainstate.environ.dftype())
+        self.step(z=z)
+        return self.hidden[self.output].value

@@ -1,0 +1,149 @@
+"""The contract of neurons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import braintools
+import brainunit as u
+import jax
+
+from etrax.checks import check_unit
+
+from .current import AffineCurrent, Current
+from .dynamics import Dynamics
+from .jacobian import Entries, automatic, derived
+from .recorder import active
+
+if TYPE_CHECKING:
+    from .output import SynOut
+    from .synapse import Synapse
+
+__all__ = ["Neuron"]
+
+
+class Neuron(Dynamics):
+    """Base class of neurons.
+
+    The first state is the one that a delta synapse moves (the membrane potential). A
+    subclass defines ``initial``, ``transition(V, ..., *, current, delta)`` where ``current``
+    is a :class:`Current` (call it with a potential) and ``delta`` a jump of the potential,
+    and ``get_spike(V, ...)``. Sources of Jacobian entries are the states, ``"current"`` (the
+    offset of the current), ``"slope"`` (its slope, if any) and ``"delta"``. Where some output is
+    not affine in the potential, the conductances ``("g", i)`` take the place of the current.
+
+    Parameters
+    ----------
+    in_size : int or tuple of int
+        Shape of the population.
+    spk_fun : callable
+        Heaviside step with a surrogate derivative, from ``braintools.surrogate``.
+    spk_reset : {'soft', 'hard'}
+        Subtract the threshold, or clamp to the reset potential, after a spike.
+    detach_reset : bool
+        Whether the surrogate derivative is kept out of the reset.
+    name : str, optional
+        Name of the module.
+    """
+
+    # reached through their projections
+    graph_invisible_attrs: tuple[str, ...] = ("receivers", "filters", "_before_updates")
+
+    def __init__(
+        self,
+        in_size,
+        spk_fun: Callable | None = None,
+        spk_reset: str = "soft",
+        name: str | None = None,
+        *,
+        detach_reset: bool = False,
+    ):
+        super().__init__(in_size, name=name)
+        if spk_reset not in ("soft", "hard"):
+            raise ValueError(f"`spk_reset` must be 'soft' or 'hard', got {spk_reset!r}.")
+        self.spk_fun = braintools.surrogate.ReluGrad() if spk_fun is None else spk_fun
+        self.spk_reset = spk_reset
+        self.detach_reset = detach_reset
+        self.receivers: dict[str, tuple[SynOut, Synapse]] = {}
+        self.filters: list[Dynamics] = []
+        self._jumps: list[Any] = []
+
+    def get_spike(self, *states, **named) -> Any:
+        """Spikes (0. or 1., surrogate derivative) of the given or the current states."""
+        raise NotImplementedError(f"{type(self).__name__} must define `get_spike(...)`.")
+
+    def surrogate(self, x) -> Any:
+        """Derivative of the spike function at the scaled distance ``x`` from threshold."""
+        return jax.jvp(self.spk_fun, (x,), (u.math.ones_like(x),))[1]
+
+    def spike_jacobian(self, *args: Any, **kwargs: Any) -> Entries:
+        """Entries ``("z", state) -> dz/dstate`` of the emitted spike."""
+        return automatic(lambda point: {"z": self.get_spike(**point)}, kwargs)
+
+    def spike_constant_jacobian(self, *args: Any, **kwargs: Any) -> Entries:
+        """Entries ``("z", constant) -> derivative`` of the emitted spike for the constants that are trained."""
+        return self._by_constants(lambda module: {"z": module.get_spike(**kwargs)})
+
+    @derived
+    def jacobian(self, *args: Any, **kwargs: Any) -> Entries:
+        """Entries of :meth:`transition` by automatic differentiation."""
+        current = kwargs.pop("current")
+
+        def transition(point):
+            point = dict(point)
+            affine = AffineCurrent(point.pop("current"), point.pop("slope", None))
+            return self.transition(**point, current=affine)
+
+        return automatic(transition, dict(kwargs, current=current.offset, slope=current.slope))
+
+    def entries(self, **point: Any) -> Entries:
+        """See `Dynamics.entries`; sources ``("g", i)`` replace the current where some output is not affine."""
+        if point["current"].is_affine:
+            return super().entries(**point)
+        return {**self._by_conductances(**point), **self.constant_jacobian(**point)}
+
+    def _by_conductances(self, *, current: Current, **point: Any) -> Entries:
+        """Entries by automatic differentiation, with the conductance of every output as a source of its own."""
+        outputs = [out for out, _ in current.terms]
+
+        def transition(point):
+            terms = [(out, point["g", i]) for i, out in enumerate(outputs)]
+            named = {name: value for name, value in point.items() if isinstance(name, str)}
+            return self.transition(**named, current=Current(current.external, terms))
+
+        conductances: dict[Any, Any] = {("g", i): g for i, (_, g) in enumerate(current.terms)}
+        return automatic(transition, conductances | point)
+
+    def reset(self, V, spike):
+        """Potential after the reset that ``spike`` causes."""
+        V_th = self.V_th if self.spk_reset == "soft" else jax.lax.stop_gradient(V)
+        if self.detach_reset:
+            spike = jax.lax.stop_gradient(spike)
+        return V - (V_th - self.V_reset) * spike
+
+    def reset_size(self, V):
+        """By how much a spike lowers the potential, as far as the gradient sees it."""
+        if self.detach_reset:
+            return None
+        return (self.V_th if self.spk_reset == "soft" else V) - self.V_reset
+
+    def receive_jump(self, y) -> None:
+        """Take a jump of the potential for the coming step."""
+        unit = u.get_unit(next(iter(self.hidden.values())).value)
+        self._jumps.append(check_unit(y, unit, "the output of `comm`", f"the potential of {type(self).__name__}"))
+
+    def update(self, x=0.0 * u.mA):
+        """One step; ``x`` is an external current. Returns the spikes of the new state, shape ``([batch,] *varshape)``."""
+        terms = [(out, out.take_cond()) for out, _ in self.receivers.values()]
+        self.check_states()
+        delta = u.maybe_decimal(u.Quantity(0.0, unit=u.get_unit(next(iter(self.hidden.values())).value)))
+        jumps, self._jumps = self._jumps, []
+        for jump in jumps:
+            delta = delta + jump
+        self.step(current=Current(x, terms), delta=delta)
+        spikes = self.get_spike()
+        recorder = active()
+        if recorder is not None:
+            recorder.spikes[id(self)] = spikes
+        return spikes

@@ -1,0 +1,70 @@
+"""A batch of trials, and how one is read."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import brainstate
+import jax.numpy as jnp
+import numpy as np
+
+__all__ = ["Batch", "fields"]
+
+
+class Batch(NamedTuple):
+    """Trials that are run together.
+
+    Attributes
+    ----------
+    xs : array (T, B, n_in)
+        Input spikes, 0 or 1.
+    ys : array of int (T, B), or of float (T, B, n_out)
+        Class asked for at each step; for a regression, the values asked for.
+    mask : array (T,)
+        Weight of each step in the loss and in the decision.
+    """
+
+    xs: Any
+    ys: Any
+    mask: Any
+
+
+def fields(batch) -> tuple[Any, Any, np.ndarray]:
+    """Inputs, targets and mask of a batch.
+
+    Parameters
+    ----------
+    batch : tuple
+        ``(xs, ys)``, ``(xs, ys, mask)``, or a tuple with the names ``xs`` and ``labels`` such as a data set of records gives.
+        ``xs`` is ``(T, B, ...)``, ``ys`` ``(T, B, ...)``, or ``(B,)`` for one target throughout, the mask ``(T,)`` or ``(T, B)``.
+
+    Raises
+    ------
+    ValueError
+        If it is something else, or the mask holds what is no weight.
+    """
+    if hasattr(batch, "xs") and hasattr(batch, "labels"):
+        batch = (batch.xs, batch.labels)
+    if len(batch) not in (2, 3):
+        raise ValueError(f"a batch must be (xs, ys) or (xs, ys, mask), time-major; got {len(batch)} parts.")
+    xs, ys, mask = (*batch, None)[:3]
+    if np.ndim(xs) < 2 or np.ndim(ys) < 1:
+        raise ValueError(
+            f"`xs` of a batch must be of shape (T, B, ...), `ys` (T, B, ...) or (B,), got {np.shape(xs)}, {np.shape(ys)}."
+        )
+    T, B = np.shape(xs)[:2]
+    xs = jnp.asarray(xs)
+    if not jnp.issubdtype(xs.dtype, jnp.inexact):  # spikes as integers, which take less room on their way here
+        xs = xs.astype(brainstate.environ.dftype())
+    if np.ndim(ys) == 1:
+        ys = np.broadcast_to(np.asarray(ys), (T, *np.shape(ys)))
+    mask = np.ones(T, np.float32) if mask is None else np.asarray(mask)
+    if np.shape(ys)[:2] != (T, B) or mask.shape not in ((T,), (T, B)):
+        raise ValueError(
+            f"`xs` of a batch has {T} steps of {B} trials, but `ys` has shape {np.shape(ys)} and the mask {mask.shape}: they must agree."
+        )
+    if not (np.all(np.isfinite(mask)) and np.all(mask >= 0)):
+        raise ValueError(
+            f"the mask of a batch goes from {mask.min()} to {mask.max()}: give finite weights from 0 on, or leave it out."
+        )
+    return xs, ys, mask

@@ -1,0 +1,1 @@
+"""From what modules register to gradients and eligibility traces, chunk by chunk."""

@@ -1,0 +1,265 @@
+"""What a learner knows of a model: its populations, its connections, the kinds of its Jacobian entries.
+
+Everything is found by running one step of the model under a recorder; kinds are found by
+dependency (does an entry change when states or inputs change?), never by looking at values.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import brainstate
+import brainunit as u
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from etrax.contract import Neuron
+from etrax.contract.constant import read, trained
+from etrax.contract.dependence import marked
+from etrax.contract.jacobian import Kind
+from etrax.contract.pattern import pattern_of
+from etrax.contract.recorder import Recorder, recording
+
+from .handover import handed_over
+from .population import Hidden, Path, Population
+from .pure import Pure, States
+from .sources import Connection, TrainedConstant
+from .structure import Structure
+
+__all__ = ["Graph"]
+
+
+class Graph:
+    """Populations and connections of a model, found by one recorded step.
+
+    Parameters
+    ----------
+    model : brainstate.nn.Module
+        Its states exist already.
+    *args
+        An example input of one step.
+    diagonal : bool
+        Whether ``D`` is kept; without it a trace holds the newest step only.
+
+    Raises
+    ------
+    ValueError
+        If there is no population, if a projection's neurons are not part of the model, or if a
+        parameter is of integers or reaches neither a state nor an output.
+    """
+
+    def __init__(self, model: brainstate.nn.Module, *args, diagonal: bool = True):
+        self.model = model
+        self.diagonal = diagonal
+        found = model.states()
+        self.paths: dict[int, Path] = {id(state): path for path, state in found.items()}
+        self.states = States(found.values())
+        self.params = {path: state for path, state in found.items() if isinstance(state, brainstate.ParamState)}
+        self._check_types()
+        nodes = model.nodes()
+        neurons = [node for node in nodes.values() if isinstance(node, Neuron)]
+        if not neurons:
+            raise ValueError(
+                "the model has no etrax neurons, so there is nothing to trace: build it from `etrax.neurons` and "
+                "`etrax.synapses`, and keep every module as an attribute of the model."
+            )
+        self._node_paths = {id(node): path for path, node in nodes.items()}
+        self.populations = [Population(neuron, self.paths | self._node_paths) for neuron in neurons]
+        self._index = {id(p.neuron): i for i, p in enumerate(self.populations)}
+        self.connections: dict[int, Connection] = {}
+        self.constants = [c for i in range(len(self.populations)) for c in self._constants_of(i)]
+        self.parts = frozenset(id(part) for p in self.populations for part in p.parts)
+        self.step = Pure(self._probe, self.states)
+        used, self.written = self.step.trace(*args)
+        self._outline = jax.eval_shape(self.step, self.states.read(used), *args)
+        self.structures = self._classify(used, args)
+        D = jax.jit(self.step)(self.states.read(used), *args)[1]["D"]
+        D = {key: jnp.abs(value) for key, value in D.items() if key[1] == key[2]}
+        self.rest = {key: (float(jnp.min(value)), float(jnp.max(value))) for key, value in D.items()}
+        self._check_parameters(used, args)
+
+    rest: dict[
+        tuple[int, str, str], tuple[float, float]
+    ]  # least and largest size of diagonal entries of ``D`` at the start
+
+    def current(self) -> bool:
+        """Whether the populations still hold the states that were found."""
+        return all(
+            state is h.state
+            for p in self.populations
+            for h, state in zip(p.hidden, (s for part in p.parts for s in part.hidden.values()), strict=True)
+        )
+
+    @property
+    def hidden(self) -> list[Hidden]:
+        """All states that can carry a trace."""
+        return [h for p in self.populations for h in p.hidden]
+
+    @property
+    def sources(self) -> list[Connection | TrainedConstant]:
+        """Everything whose parameters are trained through a trace."""
+        return [*self.connections.values(), *self.constants]
+
+    @property
+    def covered(self) -> set[int]:
+        """``id`` of the parameters that are trained through a trace."""
+        return {id(s) for c in self.sources for s in c.params.values()}
+
+    def _constants_of(self, index: int) -> list[TrainedConstant]:
+        population, found = self.populations[index], []
+        for part in population.parts:
+            for name, given in trained(part).items():
+                unit, shape = u.get_unit(getattr(part, name)), population.varshape
+
+                def value(given=given, unit=unit, shape=shape):
+                    return jnp.broadcast_to(u.Quantity(read(given)).to_decimal(unit), shape).reshape(-1)
+
+                pure = Pure(value, self.states)
+                used = [self.states.all[i] for i in pure.trace()[0]]
+                params = {self.paths[id(s)]: s for s in used if isinstance(s, brainstate.ParamState)}
+                found.append(TrainedConstant((*self._node_paths[id(part)], name), index, params, pure))
+        return found
+
+    def send(self, handed: dict[str, Any] | None = None) -> Callable:
+        """How a recorder lets projections communicate: parameters held constant, inputs not.
+
+        With ``handed``, outputs that are already known take the place of the layer's evaluation;
+        derivatives with respect to the input are still those of the layer.
+        """
+
+        def communicate(projection, x):
+            connection = self._connect(projection, x)
+            used, _ = connection.comm.trace(x)
+            values = jax.tree.map(_constant, self.states.read(used))
+            if handed is not None and connection.name in handed:
+                return handed_over(connection.comm, values, x, handed[connection.name])
+            new, y = connection.comm(values, x)
+            self.states.write(new)
+            return y
+
+        return communicate
+
+    def _connect(self, projection, x) -> Connection:
+        """The connection of a projection, made when the projection is first met."""
+        if id(projection) not in self.connections:
+            path = self._node_paths.get(id(projection))
+            index = self._index.get(id(projection.post))
+            if path is None or index is None:
+                raise ValueError(
+                    f"{projection.name} or its `post` is not an attribute of the model: assign both to attributes, so "
+                    "that their states belong to it."
+                )
+            population = self.populations[index]
+            layer, pattern = projection.comm, pattern_of(projection.comm)
+            if pattern is not None and pattern.sparse_product:
+                layer = partial(pattern.product, population.size)
+            comm = Pure(layer, self.states)
+            used, _ = comm.trace(x)
+            covered = [self.states.all[i] for i in used if isinstance(self.states.all[i], brainstate.ParamState)]
+            params = {self.paths[id(s)]: s for s in covered if id(s) in self.paths}
+            y = jax.eval_shape(lambda v, x: comm(v, x)[1], self.states.read(used), x)
+            drive = population.drive(projection)
+            unit = population.drive_unit(projection, y)
+            scale = (
+                float(u.Quantity(1.0, unit=u.get_unit(y)).to_decimal(unit)) if u.get_unit(y).has_same_dim(unit) else 1.0
+            )
+            shape = jax.eval_shape(lambda a: a, x)
+            self.connections[id(projection)] = Connection(
+                path, projection, index, drive, comm, params, scale, shape, y, pattern
+            )
+        return self.connections[id(projection)]
+
+    def compose(self, recorder: Recorder) -> tuple[dict, dict]:
+        """``D`` and ``f`` of every population, keyed by (population, row, column)."""
+        D, f = {}, {}
+        for i, population in enumerate(self.populations):
+            d, g = population.compose(recorder)
+            D.update({(i, *key): value for key, value in d.items()})
+            f.update({(i, *key): value for key, value in g.items()})
+        return D, f
+
+    def _probe(self, *args):
+        recorder = Recorder(jacobian=True, send=self.send(), parts=self.parts)
+        with recording(recorder):
+            out = self.model(*args)
+        D, f = self.compose(recorder)
+        x = {self.connections[key].name: value for key, value in recorder.x.items()}
+        return {"out": out, "D": D, "f": f, "x": x}
+
+    def _dependent(self, used: list[int], args: tuple, mapped: set[int], map_args: bool) -> set:
+        """Which outputs and new states of a step depend on the values in ``mapped`` (and on the input)."""
+        seen: set = set()
+
+        def lift(value):
+            return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], value)
+
+        def run(values, *inputs):
+            new, out = self.step(values, *inputs)
+            flat = {(kind, key): v for kind in ("D", "f", "x") for key, v in out[kind].items()}
+            flat |= {("out", i): leaf for i, leaf in enumerate(jax.tree.leaves(out["out"]))}
+            flat |= {("state", i): v for i, v in new.items()}
+            return [marked(jnp.asarray(leaf), key, seen) for key, v in flat.items() for leaf in jax.tree.leaves(v)]
+
+        values = self.states.read(used)
+        axes = {i: 0 if i in mapped else None for i in values}
+        values = {i: lift(v) if i in mapped else v for i, v in values.items()}
+        inputs = lift(args) if map_args else args
+        jax.eval_shape(jax.vmap(run, in_axes=(axes, *(0 if map_args else None for _ in args))), values, *inputs)
+        return seen
+
+    def _classify(self, used: list[int], args: tuple) -> list[Structure]:
+        written = set(self.written)
+        seen = self._dependent(used, args, written, map_args=True)
+        _, outline = self._outline
+
+        def kind(what, key):
+            if (what, key) in seen:
+                return Kind.VARYING
+            return Kind.UNIFORM if np.prod(outline[what][key].shape) == 1 else Kind.PER_NEURON
+
+        structures = []
+        for i, population in enumerate(self.populations):
+            D = {key[1:]: kind("D", key) for key in outline["D"] if key[0] == i and self.diagonal}
+            f = {key[1:]: kind("f", key) for key in outline["f"] if key[0] == i}
+            structures.append(Structure(D, f, [h.name for h in population.hidden]))
+        return structures
+
+    def _check_types(self) -> None:
+        for path, state in self.params.items():
+            for leaf in map(u.get_mantissa, jax.tree.leaves(state.value, is_leaf=lambda v: isinstance(v, u.Quantity))):
+                if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+                    raise ValueError(
+                        f"the parameter {'.'.join(map(str, path))} is of type {jnp.result_type(leaf)}, which has no gradient: give "
+                        "it floating-point values, e.g. 3.0 for 3."
+                    )
+
+    def _check_parameters(self, used: list[int], args: tuple) -> None:
+        for path, state in self.params.items():
+            if id(state) in self.covered:
+                continue
+            reached: set = set()
+            if self.states.index(state) in used:
+                seen = self._dependent(used, args, {self.states.index(state)}, map_args=False)
+                reached = {key for key in seen if key[0] in ("out", "state")}
+            hidden = {self.states.index(h.state): h.name for h in self.hidden}
+            direct = sorted(hidden[key[1]] for key in reached if key[0] == "state" and key[1] in hidden)
+            if direct:
+                warnings.warn(
+                    f"the parameter {'.'.join(map(str, path))} acts on {', '.join(direct)} outside a projection, so it has no "
+                    "eligibility trace and gets the gradient of the newest step only: let its layer be the `comm` of an "
+                    "projection.",
+                    stacklevel=2,
+                )
+            if not reached:
+                raise ValueError(
+                    f"the parameter {'.'.join(map(str, path))} reaches neither a state nor an output of the model, so it "
+                    "would never get a gradient: use it in `update`, or make it a plain array if it is not to be trained."
+                )
+
+
+def _constant(leaf):
+    return jax.lax.stop_gradient(leaf)

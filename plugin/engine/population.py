@@ -1,0 +1,180 @@
+"""A population: one neuron module with everything whose states are aligned to it.
+
+The Jacobian diagonal of the whole is composed by the chain rule from what the parts
+report, in the order of one step: synapses, outputs, neuron, filters of its spikes. The
+same-step coupling (conductance, current, potential, spike, filtered spike) enters here,
+once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import brainstate
+import brainunit as u
+import jax.numpy as jnp
+
+from etrax.contract import Entries, Neuron, Synapse, SynOut
+from etrax.contract.constant import trained
+from etrax.contract.jacobian import Kind, coefficient, compose
+from etrax.contract.recorder import Recorder
+
+__all__ = ["Hidden", "Path", "Population", "canonical"]
+
+Path = tuple[Hashable, ...]
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """One state variable of a population."""
+
+    name: str  # the path, dotted: the key of everything the learner keeps about this state
+    path: Path
+    state: brainstate.HiddenState
+    unit: u.Unit
+
+
+class Population:
+    """One neuron module, the synapses aligned to it and the filters of its spikes.
+
+    Parameters
+    ----------
+    neuron : Neuron
+        The module; its states exist already.
+    paths : dict
+        ``id -> path`` of the states and modules of the model.
+    """
+
+    def __init__(self, neuron: Neuron, paths: dict[int, Path]):
+        self.neuron = neuron
+        self.terms: list[tuple[SynOut, Any]] = list(neuron.receivers.values())
+        self.synapses = [source for _, source in self.terms if isinstance(source, Synapse)]
+        direct = [source for _, source in self.terms if not isinstance(source, Synapse)]
+        self.direct = {id(source): ".".join(map(str, paths.get(id(source), (source.name,)))) for source in direct}
+        self.parts = [*self.synapses, neuron, *neuron.filters]
+        self.hidden: list[Hidden] = []
+        self.names: dict[int, dict[str, str]] = {}
+        for part in self.parts:
+            part.check_states()
+            names = {}
+            for name, state in part.hidden.items():
+                path = paths[id(state)]
+                names[name] = ".".join(map(str, path))
+                self.hidden.append(Hidden(names[name], path, state, u.get_unit(state.value)))
+            self.names[id(part)] = names
+        self.constants = {
+            id(part): {name: ".".join(map(str, (*paths[id(part)], name))) for name in trained(part)}
+            for part in self.parts
+        }
+        self.varshape = tuple(neuron.varshape)
+        self.size = math.prod(self.varshape)
+        shape = u.math.shape(self.hidden[0].state.value)
+        self.batch = shape[: len(shape) - len(self.varshape)]
+        self.rows = math.prod(self.batch)
+        self.units = {h.name: h.unit for h in self.hidden}
+
+    def drive(self, projection) -> str:
+        """The name of the drive through which a projection acts.
+
+        That of the first state of its synapse; its own path where it gives the conductance itself; or ``"delta"``.
+        """
+        syn = getattr(projection, "syn", None)
+        return self.direct.get(id(projection), "delta") if syn is None else self.first(syn)[0]
+
+    def drive_unit(self, projection, y) -> u.Unit:
+        """The unit in which the drive of a projection that sends ``y`` is counted."""
+        if id(projection) in self.direct:
+            return u.get_unit(y)
+        syn = getattr(projection, "syn", None)
+        return self.first(self.neuron if syn is None else syn)[1]
+
+    def compose(self, recorder: Recorder) -> tuple[Entries, Entries]:
+        """``D`` with keys (state, state) and ``f`` with keys (state, drive), as mantissas in the states' units."""
+        new_rows = {}
+        units = {"delta": self.first(self.neuron)[1]}
+        units |= {drive: u.get_unit(getattr(p, n)) for p in self.parts for n, drive in self.constants[id(p)].items()}
+        for syn in self.synapses:
+            drive, units[drive] = self.first(syn)
+            new_rows[id(syn)] = self._advance(recorder, syn, {"y": {("drive", drive): 1.0}})
+        sources: dict[Any, dict] = {"current": {}, "slope": {}, "delta": {("drive", "delta"): 1.0}}
+        affine = all(out.is_affine for out, _ in self.terms)
+        for i, (out, source) in enumerate(self.terms):
+            if id(source) in self.direct:
+                units[self.direct[id(source)]] = u.get_unit(recorder.y[id(source)])
+                conductance = {("drive", self.direct[id(source)]): 1.0}
+            else:
+                new = recorder.new[id(source)]
+                entries = {**source.conductance_jacobian(**new), **source.conductance_constant_jacobian(**new)}
+                conductance = compose(entries, {**new_rows[id(source)], **self._acting(source)})["g"]
+            if affine:
+                _add(sources, compose(out.jacobian(), {"g": conductance}))
+            else:
+                sources["g", i] = conductance
+        rows = self._advance(recorder, self.neuron, sources)
+        new_rows[id(self.neuron)] = rows
+        if self.neuron.filters:
+            new = recorder.new[id(self.neuron)]
+            entries = {**self.neuron.spike_jacobian(**new), **self.neuron.spike_constant_jacobian(**new)}
+            spike = compose(entries, {**rows, **self._acting(self.neuron)})["z"]
+            for part in self.neuron.filters:
+                new_rows[id(part)] = self._advance(recorder, part, {"z": spike})
+        D: Entries = {}
+        f: Entries = {}
+        for part in self.parts:
+            for name, row in new_rows[id(part)].items():
+                state = self.names[id(part)][name]
+                for (what, origin), value in row.items():
+                    unit = self.units[origin] if what == "old" else units[origin]
+                    label = f"d {state} / d {origin}"
+                    target = D if what == "old" else f
+                    target[state, origin] = coefficient(value, self.units[state], unit, label)
+        return D, f
+
+    def first(self, part) -> tuple[str, u.Unit]:
+        """Name and unit of a part's first state; its drive is counted in that unit."""
+        name = next(iter(self.names[id(part)].values()))
+        return name, self.units[name]
+
+    def _advance(self, recorder: Recorder, part, drives: dict[str, dict]) -> dict[str, dict]:
+        """Rows of one part's new states, given the rows of its drives."""
+        if id(part) not in recorder.entries:
+            raise RuntimeError(
+                f"{type(part).__name__} ({', '.join(self.names[id(part)].values())}) was not stepped: every part of a population must be "
+                "called once in each step of the model."
+            )
+        names = self.names[id(part)]
+        rows = {name: {("old", state): 1.0} for name, state in names.items()}
+        out = compose(recorder.entries[id(part)], {**drives, **rows, **self._acting(part)})
+        return {name: out.get(name, {}) for name in names}
+
+    def _acting(self, part) -> dict[str, dict]:
+        """Rows of a part's trained constants: drives like any other."""
+        return {name: {("drive", drive): 1.0} for name, drive in self.constants[id(part)].items()}
+
+    def canonical(self, value: Any, kind: Kind):
+        """An entry as an array of shape (), (size,) or (rows, size), by its kind."""
+        return canonical(value, kind, self.batch, self.varshape)
+
+
+def _add(total: dict[Any, dict], rows: dict[Any, dict]) -> None:
+    """Add rows to those of the same name."""
+    for name, row in rows.items():
+        for origin, value in row.items():
+            old = total[name].get(origin)
+            total[name][origin] = value if old is None else old + value
+
+
+def canonical(value: Any, kind: Kind, batch: tuple[int, ...], varshape: tuple[int, ...]):
+    """An array of shape (), (size,) or (rows, size) that stands for ``value`` in all of a population."""
+    value = jnp.asarray(value)
+    rows, size = math.prod(batch), math.prod(varshape)
+    if kind is Kind.VARYING:
+        return jnp.broadcast_to(value, (*batch, *varshape)).reshape(rows, size)
+    if value.ndim > len(varshape):  # the same for all samples, since it depends on no state
+        value = value[(0,) * (value.ndim - len(varshape))]
+    if kind is Kind.UNIFORM:
+        return value.reshape(())
+    return jnp.broadcast_to(value, varshape).reshape(size)

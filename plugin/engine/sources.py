@@ -1,0 +1,53 @@
+"""What drives a population with trained parameters: the layers of projections, and constants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import brainstate
+
+from etrax.contract import Pattern
+
+from .population import Path
+from .pure import Pure
+
+__all__ = ["Connection", "TrainedConstant"]
+
+
+@dataclass
+class Connection:
+    """One projection as the learner sees it."""
+
+    path: Path
+    projection: Any
+    population: int
+    drive: str
+    comm: Pure
+    params: dict[Path, brainstate.ParamState]
+    scale: float
+    x: Any
+    y: Any
+    pattern: Pattern | None = None
+
+    @property
+    def name(self) -> str:
+        return ".".join(map(str, self.path))
+
+
+@dataclass
+class TrainedConstant:
+    """A constant in a population's equations that is a parameter: a drive of its own, with nothing but its value."""
+
+    path: Path
+    population: int
+    params: dict[Path, brainstate.ParamState]
+    value: Pure  # one mantissa per neuron
+
+    @property
+    def name(self) -> str:
+        return ".".join(map(str, self.path))
+
+    @property
+    def drive(self) -> str:
+        return self.name

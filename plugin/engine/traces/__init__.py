@@ -1,0 +1,1 @@
+"""Eligibility traces: what is kept of them between chunks, one file for each kind."""

@@ -1,0 +1,1 @@
+"""Chunks that wait for the credit of later ones."""

@@ -1,0 +1,135 @@
+"""Figures of how a training went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from .style import COLOURS, STYLE, band, padded, panels, two_axes
+
+if TYPE_CHECKING:
+    from etrax.training import Evaluation
+
+__all__ = ["plot_confusion", "plot_learning", "plot_seeds"]
+
+_PARTS = {"train": (":", "-."), "validation": ("-", "--")}  # lines; the second ones where colours come again
+
+
+@rc_context(STYLE)
+def plot_learning(history: list[dict[str, Any]], titles: Mapping[str, str] | None = None) -> Figure:
+    """Loss, accuracy (of a classification) and firing rate over epochs, training and validation, one colour per method.
+
+    Parameters
+    ----------
+    history : list of dict
+        Rows as in ``metrics.csv``, of one or more methods, or the ``history`` of `etrax.train`. What a row lacks, or has
+        as NaN, is left out.
+    titles : dict, optional
+        ``method -> `` what the legend calls it; the method itself where it is left out.
+    """
+    titles = {} if titles is None else titles
+    methods = list(dict.fromkeys(row.get("method", "") for row in history))
+    classifies = any(_number(row, "train_accuracy") for row in history)
+    loss = "cross-entropy (nats)" if classifies else "squared error"
+    columns = (
+        ("loss", loss if any(methods) else "loss", 1.0),  # without a method, the loss is one of the user's own
+        *([("accuracy", "accuracy (%)", 100.0)] if classifies else []),
+        ("rate_hz", "firing rate (Hz)", 1.0),
+    )
+    figure, axes = panels(3.0 + 0.2 * (len(methods) // 4), 1, len(columns))
+    shown = set()
+    for axis, (column, label, factor) in zip(axes, columns, strict=True):
+        for i, method in enumerate(methods):
+            for part, styles in _PARTS.items():
+                key = f"{part}_{column}"
+                rows = [row for row in history if row.get("method", "") == method and _number(row, key)]
+                if rows:
+                    shown.add(part)
+                    epochs, curve = [row["epoch"] for row in rows], [factor * row[key] for row in rows]
+                    look = {"color": COLOURS[i % len(COLOURS)], "linestyle": styles[i // len(COLOURS) % len(styles)]}
+                    axis.plot(epochs, curve, marker="." if len(rows) == 1 else None, **look)
+        axis.set_ylabel(label)
+        axis.set_xlabel("epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for i, method in enumerate(methods if any(methods) else ()):
+        style = _PARTS["validation"][i // len(COLOURS) % 2]
+        axes[0].plot([], [], style, color=COLOURS[i % len(COLOURS)], label=titles.get(method, method))
+    for part in (part for part in _PARTS if part in shown):
+        axes[0].plot([], [], _PARTS[part][0], color="0.3", label="training" if part == "train" else part)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    return figure
+
+
+@rc_context(STYLE)
+def plot_confusion(evaluation: Evaluation, classes: Sequence[str]) -> Figure:
+    """Given against right answers, in trials, or in steps where each is an answer.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        From `etrax.training.evaluate`.
+    classes : sequence of str
+        Names of the labels.
+    """
+    n = len(classes)
+    counts = np.zeros((n, n), int)
+    np.add.at(counts, (evaluation.labels, evaluation.predictions), 1)
+    longest = max(len(str(name)) for name in classes)
+    upright = n > 12 or n * longest > 50
+    width = float(np.clip(4.5 + 0.08 * (n - 10) + 0.08 * longest, 4.9, 6.5))  # at most that of a page
+    figure = Figure(figsize=(width, 0.9 * width - 0.4), layout="constrained")
+    axis = figure.subplots()
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    image = axis.imshow(100.0 * share, cmap="Blues", vmin=0.0, vmax=100.0, aspect="auto")
+    for i, j in np.argwhere(counts) if n <= 15 else ():  # more leave no room for numbers
+        colour, small = "white" if share[i, j] > 0.5 else "black", 60.0 * width / n / len(str(counts.max()))
+        axis.text(j, i, str(counts[i, j]), ha="center", va="center", color=colour, fontsize=min(9.0, small))
+    shown = range(0, n, -(-n // 45))  # names that fit
+    size = float(np.clip(230.0 / len(shown), 4.5, 9.0))
+    axis.set_xticks(shown, [classes[k] for k in shown], rotation=90 if upright else 0, fontsize=size)
+    axis.set_yticks(shown, [classes[k] for k in shown], fontsize=size)
+    axis.set_xlabel("answer")
+    axis.set_ylabel("right answer")
+    axis.set_title(
+        f"{evaluation.accuracy:.1%} of {len(evaluation.labels)} {'steps' if evaluation.stepwise else 'trials'}"
+    )
+    figure.colorbar(image, ax=axis, label="share of the row (%)")
+    return figure
+
+
+@rc_context(STYLE)
+def plot_seeds(
+    curves: dict[str, Any], ylabel: str = "accuracy (%)", xlabel: str = "epoch", x: Sequence[float] | None = None
+) -> Figure:
+    """Learning curves: the mean over seeds as a line, all seeds within the band around it.
+
+    Parameters
+    ----------
+    curves : dict
+        Name -> array (seeds, epochs), or a list with a row for each seed, shorter where it stopped early.
+    ylabel, xlabel : str
+        Quantity and unit on the axes.
+    x : sequence of float, optional
+        Positions along the axis, one per column; 1, 2, ... if left out.
+    """
+    figure, axis = panels(3.2)
+    for i, (name, values) in enumerate(curves.items()):
+        values = two_axes(name, padded(values))
+        at = np.arange(1, values.shape[1] + 1) if x is None else np.asarray(x)[: values.shape[1]]
+        band(axis, at, values, i, f"{name} (n = {len(values)})")
+    axis.set_ylabel(ylabel)
+    axis.set_xlabel(xlabel)
+    if x is None:
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    return figure
+
+
+def _number(row: dict[str, Any], key: str) -> bool:
+    """Whether a row of a history has that number."""
+    return key in row and row[key] == row[key]

@@ -1,0 +1,254 @@
+"""Train a model online, on batches of trials or on an endless stream.
+
+Examples
+--------
+>>> import brainstate, brainunit as u, etrax, etrax.tasks, etrax.network
+>>> with brainstate.environ.context(dt=1.0 * u.ms):                          # doctest: +SKIP
+...     task = etrax.tasks.get("digits")
+...     net = etrax.network.build(task, seed=0)
+...     options = etrax.TrainOptions(epochs=5, learning_rate=1e-2, patience=3)
+...     result = etrax.train(net, task, options, folder="run")                 # later: resume=True
+...     print(etrax.training.evaluate(net, task.test(32)).accuracy)
+0.95
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import brainstate
+import braintools
+import jax.numpy as jnp
+import numpy as np
+
+from etrax.checks import check_dt
+from etrax.files import writable_folder
+from etrax.learners.compilation import compile
+from etrax.learners.d_rtrl import D_RTRL, EligibilityTrace
+from etrax.tasks import Task
+
+from .checkpoint import Checkpoints, optimizer_states
+from .constraints import make_projection
+from .evaluation import Evaluation, evaluate_with, make_forward
+from .feed import Feed
+from .logs import bar_of
+from .loop import Loop
+from .losses import Loss, named_loss, title_of
+from .options import TrainOptions
+from .update import make_update
+
+__all__ = ["TrainResult", "train", "unfinished"]
+
+
+@dataclasses.dataclass
+class TrainResult:
+    """A finished training.
+
+    Attributes
+    ----------
+    learner : D_RTRL or one of its relatives
+        What trained; ``learner.model`` is the model.
+    history : list of dict
+        One row per epoch: means over its batches, and the last validation.
+    batches : int
+        Batches trained on.
+    seconds : float
+        Wall time, compilation and validation included, over all parts of a training that was resumed.
+    stopped : str
+        Why it ended: ``'epochs'``, ``'max_batches'``, ``'patience'`` or ``'data'`` (a stream came to its end).
+    best_loss : float or None
+        The lowest validation loss.
+    """
+
+    learner: Any
+    history: list[dict[str, Any]]
+    batches: int
+    seconds: float
+    stopped: str
+    best_loss: float | None
+
+
+def train(
+    learner: Any,
+    task: Any,
+    options: TrainOptions | None = None,
+    *,
+    loss: str | Loss | Callable | None = None,
+    optimizer: Any = None,
+    validation: Callable[[], Iterable] | None = None,
+    weights: dict | None = None,
+    folder: str | os.PathLike | None = None,
+    resume: bool = False,
+    progress: Any = False,
+    on_epoch: Callable[[list[dict[str, Any]]], None] | None = None,
+) -> TrainResult:
+    """Train a model online.
+
+    Each batch ``(xs, ys)`` or ``(xs, ys, mask)`` is time-major, ``xs`` of shape ``(T, B, n_in)``, ``ys`` ``(T, B, ...)``, the
+    mask ``(T,)`` or ``(T, B)``: the weight of each step in the loss.
+
+    With a folder, ``log.csv``, checkpoints and ``best.npz`` are written there. A training that was stopped, in whatever
+    way, and is resumed with the same arguments ends with the same weights and the same log, bit for bit, as one that
+    was not.
+
+    Parameters
+    ----------
+    learner : compiled learner or brainstate.nn.Module
+        A model is compiled with `D_RTRL` for batches like those of the task.
+    task : Task, callable or iterable
+        Where batches come from; see `etrax.feed.Feed`.
+    options : TrainOptions, optional
+        When to update, log, validate, stop and save.
+    loss : {'cross_entropy', 'stepwise_cross_entropy', 'mse'}, Loss or callable, optional
+        ``(output, y) -> loss`` of one step, for each trial or for all together. If left out, that of the `Task`, or the
+        cross-entropy for other data. The second one differs in the accuracy: of steps, not of trials.
+    optimizer : braintools.optim.OptaxOptimizer, optional
+        New and without parameters; Adam with ``options.learning_rate`` if left out. Its schedule is stepped as
+        ``options.schedule_every`` says.
+    validation : callable, optional
+        Returns batches; ``task.validation`` if the task has it. States, traces and random numbers of the training are
+        put back afterwards.
+    weights : dict, optional
+        ``path -> ParamState`` to train; all parameters if left out.
+    folder : path, optional
+        Where to write; nothing is written without.
+    resume : bool
+        Go on from the newest whole checkpoint in ``folder``, or from the beginning if there is none yet.
+    progress : bool or tqdm
+        Whether to show a progress bar, or the bar to go on with.
+    on_epoch : callable, optional
+        Called with the history after each epoch.
+
+    Returns
+    -------
+    TrainResult
+        Learner, history and why it ended.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is wrong, if a new training would write over one that is not finished, or if a checkpoint does
+        not fit.
+    FloatingPointError
+        If a loss or a weight is no longer finite. The last checkpoint stays as it was.
+    KeyboardInterrupt
+        After Ctrl-C; with a folder, once the running batch is done and a checkpoint is written.
+    """
+    options = TrainOptions() if options is None else options
+    if not isinstance(options, TrainOptions):
+        raise TypeError(f"`options` must be an `etrax.TrainOptions`, got {options!r}: `etrax.TrainOptions(epochs=5)`.")
+    if optimizer is not None and not isinstance(optimizer, braintools.optim.Optimizer):
+        raise TypeError(
+            f"`optimizer` must be one of `braintools.optim`, got {optimizer!r}: `braintools.optim.Adam(lr=1e-3)`; one of optax "
+            "goes into `braintools.optim.OptaxOptimizer(tx)`."
+        )
+    dt = check_dt()
+    if loss is None:
+        loss = task.loss if isinstance(task, Task) else "cross_entropy"
+    loss = named_loss(loss)
+    if resume and folder is None:
+        raise ValueError("`resume` needs the `folder` that the training has written to.")
+    trials: Any = _validation(task, validation, options)
+    feed = Feed(task, options)
+    store = None if folder is None else Checkpoints(writable_folder(folder, "folder"), options.keep)
+    saved = _saved(store, resume)
+    learner = _compiled(learner, feed)
+    params = dict(learner.param_states if weights is None else weights)
+    optimizer = braintools.optim.Adam(lr=options.learning_rate) if optimizer is None else optimizer
+    project = make_projection(params, options.constraints)
+    project()
+    optimizer.register_trainable_weights(params)
+    identity = {
+        "learner": type(learner).__name__,
+        "optimizer": f"{type(optimizer).__name__} with the learning rate {float(optimizer.current_lr):g}",
+        "loss": title_of(loss),
+        "dt": str(dt),
+    }
+    forward = make_forward(learner.model, loss)
+
+    def measure() -> Evaluation:
+        return evaluate_with(forward, learner.model, trials(), loss, loop.windowed)
+
+    progress = bar_of(feed.total(), disable=not progress) if (own := isinstance(progress, bool)) else progress
+    loop = Loop(
+        options=options,
+        feed=feed,
+        update=make_update(learner, options, loss, optimizer, params, project),
+        measure=None if trials is None else measure,
+        optimizer=optimizer,
+        states={**_kept(learner, options), **optimizer_states(optimizer)},
+        params=_named(params),
+        identity={**options.fixed(), **identity},
+        bar=progress,
+        on_epoch=on_epoch,
+        store=store,
+    )
+    try:
+        loop.run(saved)
+    finally:
+        if own:
+            progress.close()
+    at = loop.at
+    history = [*at.history, *([at.row()] if at.batch else [])]
+    return TrainResult(learner, history, at.count, at.seconds, at.stopped or "", at.best_loss)
+
+
+def unfinished(folder: str | os.PathLike) -> bool:
+    """Whether a folder holds checkpoints of a training that has begun and not come to its end."""
+    if not os.path.isdir(folder):
+        return False
+    try:
+        saved = Checkpoints(folder).latest()
+    except ValueError:  # none of them is whole
+        return True
+    # one that failed in its first batch has nothing to lose, and may have been given wrong arguments
+    return saved is not None and saved["position"]["stopped"] is None and saved["position"]["count"] > 0
+
+
+def _validation(task: Any, validation: Callable | None, options: TrainOptions) -> Callable[[], Iterable] | None:
+    if validation is None and hasattr(task, "validation"):
+        return lambda: task.validation(options.batch_size)
+    if validation is None and options.patience is not None:
+        raise ValueError("`patience` needs a validation: give `validation`, or a task that has one.")
+    if validation is not None and not callable(validation):
+        raise TypeError(
+            f"`validation` must be a function that returns batches, got {type(validation).__name__}: `lambda: batches`."
+        )
+    return validation
+
+
+def _saved(store: Checkpoints | None, resume: bool) -> dict[str, Any] | None:
+    """The checkpoint to go on from; a new training does not write over one that is not finished."""
+    if store is None:
+        return None
+    if resume:
+        return store.latest()
+    if unfinished(store.folder):
+        raise ValueError(
+            f"`folder` {str(store.folder)!r} holds a training that is not finished: go on with `resume=True`, name another "
+            "folder, or delete it."
+        )
+    return None
+
+
+def _compiled(learner: Any, feed: Feed) -> Any:
+    if hasattr(learner, "etrace_grad"):
+        return learner
+    if not isinstance(learner, brainstate.nn.Module):
+        raise TypeError(f"`learner` must be a learner or a brainstate.nn.Module, got {type(learner).__name__}.")
+    example = jnp.zeros(np.shape(feed.peek())[1:], brainstate.environ.dftype())
+    return compile(learner, D_RTRL, example, batch_size=example.shape[0])
+
+
+def _kept(learner: Any, options: TrainOptions) -> dict[str, brainstate.State]:
+    """The states that a checkpoint holds: traces only where the next batch does not begin with new ones."""
+    return {
+        k: s for k, s in _named(learner.states()).items() if not (options.reset and isinstance(s, EligibilityTrace))
+    }
+
+
+def _named(states) -> dict[str, brainstate.State]:
+    return {".".join(map(str, path)): state for path, state in states.items()}
