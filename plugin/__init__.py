@@ -31,13 +31,14 @@ if TYPE_CHECKING:
         register_pattern,
     )
     from .exchange import from_nir, neurobench_model, to_nir
-    from .learners import BPTT, D_RTRL, RTRL, EligibilityTrace, EProp, NoTrace, compile
+    from .learners import BPTT, D_RTRL, DFA, RTRL, EligibilityTrace, EProp, Learner, NoTrace, compile
     from .training import Clamp, Dale, TrainOptions, TrainResult, train
 
     __version__: str
 
 __all__ = [
     "BPTT",
+    "DFA",
     "D_RTRL",
     "RTRL",
     "BenchmarkFigures",
@@ -51,6 +52,7 @@ __all__ = [
     "Filter",
     "GradientReport",
     "JacobianCheck",
+    "Learner",
     "Neuron",
     "NoTrace",
     "Pattern",
@@ -92,7 +94,7 @@ _HOMES = {
         *("adapt", "check_jacobian", "register_pattern"),
     ),
     "exchange": ("from_nir", "neurobench_model", "to_nir"),
-    "learners": ("BPTT", "D_RTRL", "EProp", "EligibilityTrace", "NoTrace", "RTRL", "compile"),
+    "learners": ("BPTT", "DFA", "D_RTRL", "EProp", "EligibilityTrace", "Learner", "NoTrace", "RTRL", "compile"),
     "training": ("Clamp", "Dale", "TrainOptions", "TrainResult", "train"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -30,7 +30,6 @@ ARROWS = {
 }
 LONGEST = 400
 LONGER = {  # file of plugin/ -> why it is longer
-    "engine/engine.py": "to be divided next",
     "exchange/nir_export.py": "to be divided next",
 }
 

@@ -15,7 +15,7 @@ from networks import thorough
 from pathways import POPULATIONS, WAYS, compare, ways_of
 
 import etrax
-from etrax.contract.dependence import varying
+from etrax.contract.dependence import dependent
 
 neurons = pytest.mark.parametrize("row", NEURONS, ids=str)
 parts = pytest.mark.parametrize("row", PARTS, ids=str)
@@ -226,7 +226,7 @@ def test_kinds_are_true(row):
             def entries(point, module=module):
                 return module.jacobian(**contract.arguments(point))
 
-            vary = varying(entries, {}, point)
+            vary = dependent(entries, point)
             here = entries(jax.tree.map(lambda v: v[:1], point))
             there = entries(jax.tree.map(lambda v: v[12:13], point))
             for key in set(here) - vary:

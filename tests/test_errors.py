@@ -228,7 +228,7 @@ def test_readout_of_something_else():
 
 
 def test_unknown_algorithm():
-    with pytest.raises(ValueError, match="one of d_rtrl, no_trace, eprop, bptt, rtrl, .*got 'uoro'"):
+    with pytest.raises(ValueError, match="one of d_rtrl, no_trace, eprop, dfa, bptt, rtrl, .*got 'uoro'"):
         etrax.compile(Net(), "uoro", xs[0], batch_size=B)
 
 

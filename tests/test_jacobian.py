@@ -10,6 +10,7 @@ import pytest
 
 import etrax
 from etrax.contract.jacobian import Kind
+from etrax.engine.names import Drive
 from etrax.neurons import ALIF, LIF, LeakyReadout
 from etrax.synapses import COBA, CUBA, AlignPostProj, DeltaProj, Expon
 
@@ -171,7 +172,7 @@ def test_composed_equals_automatic(name):
             block = np.asarray(full[i][j])
             diagonal = np.diagonal(block)
             np.testing.assert_allclose(block, np.diag(diagonal), atol=1e-12)
-            registered = out["D"].get((0, row, column), 0.0)
+            registered = out.blocks.D.get((0, row, column), 0.0)
             np.testing.assert_allclose(np.broadcast_to(registered, (N,)), diagonal, rtol=1e-10, atol=1e-14)
 
 
@@ -191,7 +192,7 @@ def test_kinds_follow_from_the_parameters():
     assert D["neu.V", "inh.syn.g"] is Kind.PER_NEURON
     D, trace = kinds("LIF detached")
     assert D["neu.V", "neu.V"] is Kind.UNIFORM
-    assert trace["exc.syn.g"]["neu.V"] is Kind.UNIFORM  # carried as the filtered input, (batch, n_in)
+    assert trace[Drive("exc.syn.g", "input")]["neu.V"] is Kind.UNIFORM  # carried as the filtered input, (batch, n_in)
     D, _ = kinds("LIF conductances")
     assert D["neu.V", "exc.syn.g"] is Kind.VARYING
     D, _ = kinds("user's own")
@@ -208,7 +209,7 @@ def test_constant_entries_are_constant(name):
         values = graph.states.read(range(len(graph.states.all)))
         moved = {graph.states.index(h.state): h.state.value + shift * h.unit for h in graph.hidden}
         out = graph.step({**values, **moved}, 1.0 - x)[1]
-        return {**out["D"], **out["f"]}
+        return {**out.blocks.D, **out.blocks.f}
 
     before, after = entries(0.0), entries(-0.37)
     kinds = {**graph.structures[0].D, **graph.structures[0].f}

@@ -198,7 +198,7 @@ def gradient_report(
 
 def _touched(learner, step_fn, slices) -> States:
     """All states of the learner and those that a step touches besides, with the keys of random numbers."""
-    states = States([*learner.states().values(), *getattr(learner, "traces", {}).values(), brainstate.random.DEFAULT])
+    states = States([*learner.states().values(), *learner.traces.values(), brainstate.random.DEFAULT])
 
     def step(*slices):
         with recording(Recorder()):

@@ -3,20 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 
-__all__ = ["marked", "varying"]
+__all__ = ["dependent"]
 
 
-def marked(value: jax.Array, key: Hashable, seen: set) -> jax.Array:
-    """Pass ``value`` through; under ``vmap`` add ``key`` to ``seen`` if the value depends on what is mapped.
+def dependent(fn: Callable[[Any], dict], moved: Any) -> set:
+    """The keys of ``fn(moved)`` whose values depend on ``moved``; everything else that ``fn`` reads is held.
 
-    Batching follows every data dependency (also through comparisons and stopped gradients),
-    so an unmarked value is known not to vary, without looking at any number.
+    Batching follows every data dependency, through comparisons and stopped gradients too, so what is not found is
+    known not to vary. Nothing is computed.
+
+    Parameters
+    ----------
+    fn : callable
+        ``moved -> {key: pytree}``.
+    moved : pytree
+        Arrays, or their shapes and dtypes.
     """
+    seen: set = set()
+
+    def probe(moved):
+        return [_marked(jnp.asarray(leaf), key, seen) for key, v in fn(moved).items() for leaf in jax.tree.leaves(v)]
+
+    jax.eval_shape(jax.vmap(probe), jax.tree.map(_lifted, moved))
+    return seen
+
+
+def _lifted(leaf):
+    """One more axis in front."""
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype)
+    return jnp.asarray(leaf)[None]
+
+
+def _marked(value: jax.Array, key: Hashable, seen: set) -> jax.Array:
+    """``value``; ``key`` is added to ``seen`` if it is batched."""
 
     @custom_vmap
     def identity(x):
@@ -28,16 +54,3 @@ def marked(value: jax.Array, key: Hashable, seen: set) -> jax.Array:
         return identity(x), in_batched[0]
 
     return identity(value)
-
-
-def varying(fn: Callable[[dict], dict], fixed: dict, mapped: dict) -> set:
-    """The keys of ``fn({**fixed, **mapped})`` that depend on ``mapped``, found by dependency and not by value."""
-    seen: set = set()
-
-    def probe(inputs):
-        out = fn({**fixed, **inputs})
-        return [marked(jnp.asarray(leaf), key, seen) for key, value in out.items() for leaf in jax.tree.leaves(value)]
-
-    lifted = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], mapped)
-    jax.eval_shape(jax.vmap(probe), lifted)
-    return seen

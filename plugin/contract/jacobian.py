@@ -16,7 +16,7 @@ import brainunit as u
 import jax
 import jax.numpy as jnp
 
-from .dependence import varying
+from .dependence import dependent
 
 __all__ = ["Entries", "Kind", "automatic", "coefficient", "compose", "derived", "matmul", "transpose_apply"]
 
@@ -104,11 +104,11 @@ def automatic(fn: Callable[[dict], dict], point: dict[str, Any]) -> Entries:
     sources = {name: u.math.broadcast_to(value, shape) for name, value in sources.items()}
     for name, value in sources.items():
         others = {k: v for k, v in sources.items() if k != name}
-        dependent = varying(fn, others, {name: value})
+        moving = dependent(lambda v, name=name, others=others: fn({**others, name: v}), value)
         ones = jax.tree.map(jnp.ones_like, value)
         _, tangents = jax.jvp(lambda v, name=name, others=others: fn({**others, name: v}), (value,), (ones,))
         for target, tangent in tangents.items():
-            if target in dependent:
+            if target in moving:
                 unit = u.get_unit(tangent) / u.get_unit(value)
                 entries[target, name] = u.maybe_decimal(u.Quantity(u.get_mantissa(tangent), unit=unit))
     return entries

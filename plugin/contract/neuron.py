@@ -145,5 +145,5 @@ class Neuron(Dynamics):
         spikes = self.get_spike()
         recorder = active()
         if recorder is not None:
-            recorder.spikes[id(self)] = spikes
+            recorder.emitted(self, spikes)
         return spikes

@@ -9,40 +9,86 @@ need of it are factors that are multiplied with their inputs in one product over
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from etrax.contract import Entries
-from etrax.contract.jacobian import Kind, matmul, transpose_apply
+from etrax.contract.jacobian import Entries, Kind, matmul, transpose_apply
 
+from .names import Drive
 from .population import Population
-from .sources import Connection, TrainedConstant
-from .structure import Structure
+from .sources import Source, TrainedConstant
+from .structure import Blocks, Structure
 
-__all__ = ["Adjoint", "put"]
+__all__ = ["Adjoint", "Passed", "Room", "Steps", "Wanted", "put"]
 
-Passed = dict[str, dict]
+
+class Wanted(NamedTuple):
+    """What is asked of a scan back: see the fields of `Passed` of the same names; ``forms`` are ``M`` and ``F``."""
+
+    back: bool = False
+    credit: bool = False
+    forms: bool = False
+
+
+class Passed(NamedTuple):
+    """What a scan back through the steps of one population passes on and notes, as far as it is asked for.
+
+    Of the drives of constants, whose input is always 1, only the sums over time are kept.
+
+    Attributes
+    ----------
+    F : dict
+        ``M_t f_t`` over time, by drive and state.
+    M : dict
+        The product of all ``D`` from the first scanned step to the end of the chunk.
+    back : dict
+        ``D_t^T a_t`` by state, the cotangents of the states before the steps that were scanned.
+    credit : dict
+        ``f_t . a_t`` by drive, the cotangents of the drives over time.
+    sizes : dict
+        Sums over time of ``|M_t f_t|``, weighted, by key and state.
+    """
+
+    F: dict[Drive, dict[str, Any]] | None = None
+    M: Entries | None = None
+    back: dict[str, Any] | None = None
+    credit: dict[Drive, Any] | None = None
+    sizes: dict[Any, dict[str, Any]] | None = None
+
+
+class Room(NamedTuple):
+    """Longer arrays in place of some of ``credit`` and ``F``, and the drives of the sums that are asked for, by key."""
+
+    credit: dict[Drive, Any]
+    F: dict[Drive, dict[str, Any]]
+    sums: dict[Any, Drive]
+
+
+class Steps(NamedTuple):
+    """Consecutive steps of a chunk that are scanned.
+
+    Attributes
+    ----------
+    numbers : array
+        Their numbers in the chunk.
+    signals : dict
+        ``state -> `` learning signals over time; a state that is absent has none.
+    seen : pytree
+        What is seen of them, over time.
+    weights : dict
+        ``key -> `` weights over time of the sums in ``sizes``.
+    """
+
+    numbers: Any
+    signals: dict[str, Any]
+    seen: Any
+    weights: dict[Any, Any]
 
 
 class Adjoint:
-    """What a scan back through the steps of one population passes on and notes.
-
-    As far as they are asked for (`end`), a scan (`back`) keeps
-
-    ``back``
-        ``D_t^T a_t``, the cotangents of the states before the steps that were scanned;
-    ``ct``
-        ``f_t . a_t``, the cotangents of the drives over time;
-    ``M``
-        the product of all ``D`` from the first scanned step to the end of the chunk;
-    ``F``
-        ``M_t f_t`` over time;
-    ``sizes``
-        sums over time of ``|M_t f_t|``, weighted.
-
-    Of the drives of constants, whose input is always 1, only the sums over time are kept.
+    """Scans back through the steps of one population.
 
     Parameters
     ----------
@@ -56,9 +102,7 @@ class Adjoint:
         Of all values.
     """
 
-    def __init__(
-        self, population: Population, structure: Structure, sources: list[Connection | TrainedConstant], dtype: Any
-    ):
+    def __init__(self, population: Population, structure: Structure, sources: list[Source], dtype: Any):
         self.structure = structure
         self.states = [h.name for h in population.hidden]
         self.drives = sorted({s.drive for s in sources})
@@ -67,12 +111,8 @@ class Adjoint:
         self.shapes = {Kind.UNIFORM: (), Kind.PER_NEURON: full[1:], Kind.VARYING: full}
         self.dtype = dtype
 
-    def end(self, K: int, back: bool, ct: bool, forms: bool, room: Passed | None = None) -> Passed:
-        """What a scan begins with at the end of a chunk of ``K`` steps; ``forms`` asks for ``M`` and ``F``.
-
-        ``room`` holds longer arrays in place of some of ``ct`` and ``F``, and under ``sizes`` says which sums are asked
-        for, ``{key: drive}``.
-        """
+    def end(self, K: int, wanted: Wanted, room: Room | None = None) -> Passed:
+        """What a scan begins with at the end of a chunk of ``K`` steps."""
 
         def blank(d, kind):
             shape = self.shapes[kind]
@@ -80,69 +120,72 @@ class Adjoint:
                 return jnp.zeros(shape, self.dtype)
             return jnp.zeros((*shape[:-1], K, *shape[-1:]) if kind is Kind.VARYING else (K, *shape), self.dtype)
 
-        out: Passed = {}
-        if back:
-            out["back"] = {state: jnp.zeros(self.shapes[Kind.VARYING], self.dtype) for state in self.states}
-        if ct:
-            out["ct"] = {d: blank(d, Kind.VARYING) for d in self.drives}
-        if forms:
-            suffix, trace = self.structure.suffix, self.structure.trace
-            out["M"] = {(i, j): jnp.full(self.shapes[kind], i == j, self.dtype) for (i, j), kind in suffix.items()}
-            out["F"] = {d: {s: blank(d, kind) for s, kind in trace[d].items()} for d in self.drives}
-        if room:
-            out = {key: value | room.get(key, {}) for key, value in out.items()}
-            zero = jnp.zeros(self.shapes[Kind.VARYING], self.dtype)
-            out["sizes"] = {k: dict.fromkeys(self.structure.trace[d], zero) for k, d in room["sizes"].items()}
+        suffix, trace = self.structure.suffix, self.structure.trace
+        zero = jnp.zeros(self.shapes[Kind.VARYING], self.dtype)
+        out = Passed()
+        if wanted.back:
+            out = out._replace(back=dict.fromkeys(self.states, zero))
+        if wanted.credit:
+            out = out._replace(credit={d: blank(d, Kind.VARYING) for d in self.drives})
+        if wanted.forms:
+            M = {(i, j): jnp.full(self.shapes[kind], i == j, self.dtype) for (i, j), kind in suffix.items()}
+            F = {d: {s: blank(d, kind) for s, kind in trace[d].items()} for d in self.drives}
+            out = out._replace(M=M, F=F)
+        if room is not None:
+            sizes = {key: dict.fromkeys(trace[d], zero) for key, d in room.sums.items()}
+            out = out._replace(credit=out.credit | room.credit, F=out.F | room.F, sizes=sizes)
         return out
 
-    def back(self, L: dict, blocks: Callable, seen: Any, times, passed: Passed, weights: dict | None = None) -> Passed:
+    def back(self, steps: Steps, blocks: Callable[[Any], Blocks], passed: Passed, sums: dict[Any, Drive]) -> Passed:
         """Scan back through consecutive steps.
 
         Parameters
         ----------
-        L : dict
-            ``state -> `` learning signals over time; a state that is absent has none.
+        steps : Steps
+            The steps.
         blocks : callable
-            What is seen of a step to its ``D`` and ``f``.
-        seen : pytree
-            What is seen, over time.
-        times : array
-            Numbers of the steps in the chunk.
-        passed : dict
+            What is seen of a step to its Jacobian.
+        passed : Passed
             What the steps after them passed on, or `end`.
-        weights : dict, optional
-            ``key -> (drive, weights over time)`` of the sums in ``sizes``.
+        sums : dict
+            ``key -> drive`` of the sums in ``sizes``.
         """
-        of = {key: drive for key, (drive, _) in (weights or {}).items()}
 
-        def step(passed, at):
-            t, L, seen, weight = at
-            (D, f), passed = blocks(seen), dict(passed)
-            if "back" in passed:
-                a = {s: b + L[s] if s in L else b for s, b in passed["back"].items()}
-                if "ct" in passed:
-                    passed["ct"] = {
-                        d: self._note(d, noted, sum(v * a[s] for (s, d2), v in f.items() if d2 == d), Kind.VARYING, t)
-                        for d, noted in passed["ct"].items()
-                    }
-                zero = dict.fromkeys(a, 0.0)
-                passed["back"] = {s: self._fit(v, Kind.VARYING) for s, v in {**zero, **transpose_apply(D, a)}.items()}
-            if "M" in passed:
-                M, trace = passed["M"], self.structure.trace
-                F, M = matmul(M, f), self.product(M, D)
-                passed["F"] = {
-                    d: {s: self._note(d, old, F[s, d], trace[d][s], t) for s, old in noted.items()}
-                    for d, noted in passed["F"].items()
-                }
-                passed["M"] = M
-                for key, w in weight.items():
-                    sums = passed["sizes"][key]
-                    new = {s: old + self._fit(jnp.abs(F[s, of[key]]) * w, Kind.VARYING) for s, old in sums.items()}
-                    passed["sizes"] = {**passed["sizes"], key: new}
+        def step(passed: Passed, at: Steps):
+            D, f = blocks(at.seen)
+            if passed.back is not None:
+                passed = self._pass_back(passed, D, f, at)
+            if passed.M is not None:
+                passed = self._pass_forms(passed, D, f, at, sums)
             return passed, None
 
-        weight = {key: w for key, (_, w) in (weights or {}).items()}
-        return jax.lax.scan(step, passed, (times, L, seen, weight), reverse=True)[0]
+        return jax.lax.scan(step, passed, steps, reverse=True)[0]
+
+    def _pass_back(self, passed: Passed, D: Entries, f: Entries, at: Steps) -> Passed:
+        L = at.signals
+        a = {s: b + L[s] if s in L else b for s, b in passed.back.items()}
+        credit = passed.credit
+        if credit is not None:
+            credit = {
+                d: self._note(d, noted, sum(v * a[s] for (s, d2), v in f.items() if d2 == d), Kind.VARYING, at.numbers)
+                for d, noted in credit.items()
+            }
+        sent = {**dict.fromkeys(a, 0.0), **transpose_apply(D, a)}
+        return passed._replace(back={s: self._fit(v, Kind.VARYING) for s, v in sent.items()}, credit=credit)
+
+    def _pass_forms(self, passed: Passed, D: Entries, f: Entries, at: Steps, sums: dict[Any, Drive]) -> Passed:
+        M, trace = passed.M, self.structure.trace
+        F, M = matmul(M, f), self.product(M, D)
+        noted = {
+            d: {s: self._note(d, old, F[s, d], trace[d][s], at.numbers) for s, old in noted.items()}
+            for d, noted in passed.F.items()
+        }
+        sizes = passed.sizes
+        for key, w in at.weights.items():
+            old = sizes[key]
+            new = {s: v + self._fit(jnp.abs(F[s, sums[key]]) * w, Kind.VARYING) for s, v in old.items()}
+            sizes = {**sizes, key: new}
+        return passed._replace(M=M, F=noted, sizes=sizes)
 
     def product(self, later: Entries, earlier: Entries) -> Entries:
         """The product of all ``D`` over two stretches of time."""
@@ -152,7 +195,7 @@ class Adjoint:
     def _fit(self, value, kind: Kind):
         return jnp.broadcast_to(jnp.asarray(value, self.dtype), self.shapes[kind])
 
-    def _note(self, drive: str, noted, value, kind: Kind, t):
+    def _note(self, drive: Drive, noted, value, kind: Kind, t):
         value = self._fit(value, kind)
         return noted + value if drive in self.summed else put(noted, value, t)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import brainstate
 import brainunit as u
@@ -19,18 +19,29 @@ import numpy as np
 
 from etrax.contract import Neuron
 from etrax.contract.constant import read, trained
-from etrax.contract.dependence import marked
+from etrax.contract.dependence import dependent
 from etrax.contract.jacobian import Kind
 from etrax.contract.pattern import pattern_of
 from etrax.contract.recorder import Recorder, recording
+from etrax.text import dotted
 
 from .handover import handed_over
-from .population import Hidden, Path, Population
+from .listeners import JacobianEntries
+from .names import Path
+from .population import Hidden, Population
 from .pure import Pure, States
-from .sources import Connection, TrainedConstant
-from .structure import Structure
+from .sources import Connection, Source, TrainedConstant
+from .structure import Blocks, Structure
 
 __all__ = ["Graph"]
+
+
+class Probed(NamedTuple):
+    """What one step of the model shows: its output, its Jacobian, what entered its projections."""
+
+    out: Any
+    blocks: Blocks
+    x: dict[str, Any]
 
 
 class Graph:
@@ -77,14 +88,12 @@ class Graph:
         used, self.written = self.step.trace(*args)
         self._outline = jax.eval_shape(self.step, self.states.read(used), *args)
         self.structures = self._classify(used, args)
-        D = jax.jit(self.step)(self.states.read(used), *args)[1]["D"]
+        D = jax.jit(self.step)(self.states.read(used), *args)[1].blocks.D
         D = {key: jnp.abs(value) for key, value in D.items() if key[1] == key[2]}
         self.rest = {key: (float(jnp.min(value)), float(jnp.max(value))) for key, value in D.items()}
         self._check_parameters(used, args)
 
-    rest: dict[
-        tuple[int, str, str], tuple[float, float]
-    ]  # least and largest size of diagonal entries of ``D`` at the start
+    rest: dict[tuple[int, str, str], tuple[float, float]]  # least and largest diagonal entries of ``D`` at the start
 
     def current(self) -> bool:
         """Whether the populations still hold the states that were found."""
@@ -100,9 +109,13 @@ class Graph:
         return [h for p in self.populations for h in p.hidden]
 
     @property
-    def sources(self) -> list[Connection | TrainedConstant]:
+    def sources(self) -> list[Source]:
         """Everything whose parameters are trained through a trace."""
         return [*self.connections.values(), *self.constants]
+
+    def sources_of(self, index: int) -> list[Source]:
+        """What drives one population with trained parameters."""
+        return [source for source in self.sources if source.population == index]
 
     @property
     def covered(self) -> set[int]:
@@ -173,58 +186,49 @@ class Graph:
             )
         return self.connections[id(projection)]
 
-    def compose(self, recorder: Recorder) -> tuple[dict, dict]:
+    def compose(self, recorder: Recorder, entries: JacobianEntries) -> Blocks:
         """``D`` and ``f`` of every population, keyed by (population, row, column)."""
-        D, f = {}, {}
+        blocks = Blocks({}, {})
         for i, population in enumerate(self.populations):
-            d, g = population.compose(recorder)
-            D.update({(i, *key): value for key, value in d.items()})
-            f.update({(i, *key): value for key, value in g.items()})
-        return D, f
+            for whole, own in zip(blocks, population.compose(recorder, entries.of), strict=True):
+                whole.update({(i, *key): value for key, value in own.items()})
+        return blocks
 
-    def _probe(self, *args):
-        recorder = Recorder(jacobian=True, send=self.send(), parts=self.parts)
+    def _probe(self, *args) -> Probed:
+        entries = JacobianEntries()
+        recorder = Recorder(entries, send=self.send(), traced=self.parts)
         with recording(recorder):
             out = self.model(*args)
-        D, f = self.compose(recorder)
         x = {self.connections[key].name: value for key, value in recorder.x.items()}
-        return {"out": out, "D": D, "f": f, "x": x}
+        return Probed(out, self.compose(recorder, entries), x)
 
-    def _dependent(self, used: list[int], args: tuple, mapped: set[int], map_args: bool) -> set:
-        """Which outputs and new states of a step depend on the values in ``mapped`` (and on the input)."""
-        seen: set = set()
-
-        def lift(value):
-            return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], value)
-
-        def run(values, *inputs):
-            new, out = self.step(values, *inputs)
-            flat = {(kind, key): v for kind in ("D", "f", "x") for key, v in out[kind].items()}
-            flat |= {("out", i): leaf for i, leaf in enumerate(jax.tree.leaves(out["out"]))}
-            flat |= {("state", i): v for i, v in new.items()}
-            return [marked(jnp.asarray(leaf), key, seen) for key, v in flat.items() for leaf in jax.tree.leaves(v)]
-
+    def _depends(self, used: list[int], args: tuple, moved: set[int], *, inputs: bool) -> set:
+        """Which outputs and new states of a step depend on the states numbered in ``moved`` (and on its inputs)."""
         values = self.states.read(used)
-        axes = {i: 0 if i in mapped else None for i in values}
-        values = {i: lift(v) if i in mapped else v for i, v in values.items()}
-        inputs = lift(args) if map_args else args
-        jax.eval_shape(jax.vmap(run, in_axes=(axes, *(0 if map_args else None for _ in args))), values, *inputs)
-        return seen
+
+        def run(at):
+            new, seen = self.step({**values, **at["states"]}, *at.get("inputs", args))
+            flat = {("D", key): v for key, v in seen.blocks.D.items()}
+            flat |= {("f", key): v for key, v in seen.blocks.f.items()}
+            flat |= {("out", i): leaf for i, leaf in enumerate(jax.tree.leaves(seen.out))}
+            return flat | {("state", i): v for i, v in new.items()}
+
+        at = {"states": {i: v for i, v in values.items() if i in moved}}
+        return dependent(run, {**at, "inputs": args} if inputs else at)
 
     def _classify(self, used: list[int], args: tuple) -> list[Structure]:
         written = set(self.written)
-        seen = self._dependent(used, args, written, map_args=True)
-        _, outline = self._outline
+        seen = self._depends(used, args, written, inputs=True)
 
-        def kind(what, key):
+        def kind(what, key, entry):
             if (what, key) in seen:
                 return Kind.VARYING
-            return Kind.UNIFORM if np.prod(outline[what][key].shape) == 1 else Kind.PER_NEURON
+            return Kind.UNIFORM if np.prod(entry.shape) == 1 else Kind.PER_NEURON
 
-        structures = []
+        outline, structures = self._outline[1].blocks, []
         for i, population in enumerate(self.populations):
-            D = {key[1:]: kind("D", key) for key in outline["D"] if key[0] == i and self.diagonal}
-            f = {key[1:]: kind("f", key) for key in outline["f"] if key[0] == i}
+            D = {key[1:]: kind("D", key, v) for key, v in outline.D.items() if key[0] == i and self.diagonal}
+            f = {key[1:]: kind("f", key, v) for key, v in outline.f.items() if key[0] == i}
             structures.append(Structure(D, f, [h.name for h in population.hidden]))
         return structures
 
@@ -233,7 +237,7 @@ class Graph:
             for leaf in map(u.get_mantissa, jax.tree.leaves(state.value, is_leaf=lambda v: isinstance(v, u.Quantity))):
                 if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
                     raise ValueError(
-                        f"the parameter {'.'.join(map(str, path))} is of type {jnp.result_type(leaf)}, which has no gradient: give "
+                        f"the parameter {dotted(path)} is of type {jnp.result_type(leaf)}, which has no gradient: give "
                         "it floating-point values, e.g. 3.0 for 3."
                     )
 
@@ -243,20 +247,20 @@ class Graph:
                 continue
             reached: set = set()
             if self.states.index(state) in used:
-                seen = self._dependent(used, args, {self.states.index(state)}, map_args=False)
+                seen = self._depends(used, args, {self.states.index(state)}, inputs=False)
                 reached = {key for key in seen if key[0] in ("out", "state")}
             hidden = {self.states.index(h.state): h.name for h in self.hidden}
             direct = sorted(hidden[key[1]] for key in reached if key[0] == "state" and key[1] in hidden)
             if direct:
                 warnings.warn(
-                    f"the parameter {'.'.join(map(str, path))} acts on {', '.join(direct)} outside a projection, so it has no "
+                    f"the parameter {dotted(path)} acts on {', '.join(direct)} outside a projection, so it has no "
                     "eligibility trace and gets the gradient of the newest step only: let its layer be the `comm` of an "
                     "projection.",
                     stacklevel=2,
                 )
             if not reached:
                 raise ValueError(
-                    f"the parameter {'.'.join(map(str, path))} reaches neither a state nor an output of the model, so it "
+                    f"the parameter {dotted(path)} reaches neither a state nor an output of the model, so it "
                     "would never get a gradient: use it in `update`, or make it a plain array if it is not to be trained."
                 )
 

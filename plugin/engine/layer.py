@@ -17,8 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from etrax.contract import Pattern
-from etrax.contract.dependence import marked
-from etrax.contract.jacobian import Kind
+from etrax.contract.dependence import dependent
 from etrax.contract.sparse import sampled, sampled_rows
 
 from .graph import Graph
@@ -57,8 +56,6 @@ class Layer:
         self.connection = connection
         self.graph = graph
         self.population = graph.populations[connection.population]
-        structure = graph.structures[connection.population]
-        self.kinds: dict[str, Kind] = structure.trace.get(connection.drive, {})
         x, y = connection.x, connection.y
         batch = len(self.population.batch)
         in_shape = u.math.shape(x)[batch:]
@@ -129,14 +126,11 @@ class Layer:
             return True
         comm, x = self.connection.comm, self.connection.x
         values = self.graph.states.read(comm.trace(x)[0])
-        seen: set = set()
 
         def slope(x):
-            _, tangent = jax.jvp(lambda x: comm(values, x)[1], (x,), (jax.tree.map(jnp.ones_like, x),))
-            return [marked(leaf, "slope", seen) for leaf in jax.tree.leaves(tangent)]
+            return {"slope": jax.jvp(lambda x: comm(values, x)[1], (x,), (jax.tree.map(jnp.ones_like, x),))[1]}
 
-        jax.eval_shape(jax.vmap(slope), jax.tree.map(lambda s: jax.ShapeDtypeStruct((1, *s.shape), s.dtype), x))
-        return not seen
+        return not dependent(slope, x)
 
     def check_affine(self) -> None:
         """Raise a ValueError unless the output is affine in the input."""

@@ -9,7 +9,6 @@ once.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +20,14 @@ from etrax.contract import Entries, Neuron, Synapse, SynOut
 from etrax.contract.constant import trained
 from etrax.contract.jacobian import Kind, coefficient, compose
 from etrax.contract.recorder import Recorder
+from etrax.text import dotted
 
-__all__ = ["Hidden", "Path", "Population", "canonical"]
+from .names import Drive, Old, Path
+from .structure import Blocks
 
-Path = tuple[Hashable, ...]
+__all__ = ["Hidden", "Population", "canonical"]
+
+_JUMP = Drive("delta", "jump")
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Population:
         self.terms: list[tuple[SynOut, Any]] = list(neuron.receivers.values())
         self.synapses = [source for _, source in self.terms if isinstance(source, Synapse)]
         direct = [source for _, source in self.terms if not isinstance(source, Synapse)]
-        self.direct = {id(source): ".".join(map(str, paths.get(id(source), (source.name,)))) for source in direct}
+        self.direct = {id(s): Drive(dotted(paths.get(id(s), (s.name,))), "conductance") for s in direct}
         self.parts = [*self.synapses, neuron, *neuron.filters]
         self.hidden: list[Hidden] = []
         self.names: dict[int, dict[str, str]] = {}
@@ -62,11 +65,11 @@ class Population:
             names = {}
             for name, state in part.hidden.items():
                 path = paths[id(state)]
-                names[name] = ".".join(map(str, path))
+                names[name] = dotted(path)
                 self.hidden.append(Hidden(names[name], path, state, u.get_unit(state.value)))
             self.names[id(part)] = names
         self.constants = {
-            id(part): {name: ".".join(map(str, (*paths[id(part)], name))) for name in trained(part)}
+            id(part): {name: Drive(dotted((*paths[id(part)], name)), "constant") for name in trained(part)}
             for part in self.parts
         }
         self.varshape = tuple(neuron.varshape)
@@ -76,13 +79,10 @@ class Population:
         self.rows = math.prod(self.batch)
         self.units = {h.name: h.unit for h in self.hidden}
 
-    def drive(self, projection) -> str:
-        """The name of the drive through which a projection acts.
-
-        That of the first state of its synapse; its own path where it gives the conductance itself; or ``"delta"``.
-        """
+    def drive(self, projection) -> Drive:
+        """The drive through which a projection acts: input of its synapse, the conductance itself, or a jump."""
         syn = getattr(projection, "syn", None)
-        return self.direct.get(id(projection), "delta") if syn is None else self.first(syn)[0]
+        return self.direct.get(id(projection), _JUMP) if syn is None else self.input(syn)
 
     def drive_unit(self, projection, y) -> u.Unit:
         """The unit in which the drive of a projection that sends ``y`` is counted."""
@@ -91,68 +91,82 @@ class Population:
         syn = getattr(projection, "syn", None)
         return self.first(self.neuron if syn is None else syn)[1]
 
-    def compose(self, recorder: Recorder) -> tuple[Entries, Entries]:
-        """``D`` with keys (state, state) and ``f`` with keys (state, drive), as mantissas in the states' units."""
+    def compose(self, recorder: Recorder, entries: dict[int, Entries]) -> Blocks:
+        """The Jacobian of the whole, as mantissas in the states' units.
+
+        Parameters
+        ----------
+        recorder : Recorder
+            Of one step.
+        entries : dict
+            ``id(part) -> `` what it registered for that step.
+        """
         new_rows = {}
-        units = {"delta": self.first(self.neuron)[1]}
+        units = {_JUMP: self.first(self.neuron)[1]}
         units |= {drive: u.get_unit(getattr(p, n)) for p in self.parts for n, drive in self.constants[id(p)].items()}
         for syn in self.synapses:
-            drive, units[drive] = self.first(syn)
-            new_rows[id(syn)] = self._advance(recorder, syn, {"y": {("drive", drive): 1.0}})
-        sources: dict[Any, dict] = {"current": {}, "slope": {}, "delta": {("drive", "delta"): 1.0}}
+            drive = self.input(syn)
+            units[drive] = self.first(syn)[1]
+            new_rows[id(syn)] = self._advance(entries, syn, {"y": {drive: 1.0}})
+        sources: dict[Any, dict] = {"current": {}, "slope": {}, "delta": {_JUMP: 1.0}}
         affine = all(out.is_affine for out, _ in self.terms)
         for i, (out, source) in enumerate(self.terms):
             if id(source) in self.direct:
                 units[self.direct[id(source)]] = u.get_unit(recorder.y[id(source)])
-                conductance = {("drive", self.direct[id(source)]): 1.0}
+                conductance = {self.direct[id(source)]: 1.0}
             else:
                 new = recorder.new[id(source)]
-                entries = {**source.conductance_jacobian(**new), **source.conductance_constant_jacobian(**new)}
-                conductance = compose(entries, {**new_rows[id(source)], **self._acting(source)})["g"]
+                read = {**source.conductance_jacobian(**new), **source.conductance_constant_jacobian(**new)}
+                conductance = compose(read, {**new_rows[id(source)], **self._acting(source)})["g"]
             if affine:
                 _add(sources, compose(out.jacobian(), {"g": conductance}))
             else:
                 sources["g", i] = conductance
-        rows = self._advance(recorder, self.neuron, sources)
+        rows = self._advance(entries, self.neuron, sources)
         new_rows[id(self.neuron)] = rows
         if self.neuron.filters:
             new = recorder.new[id(self.neuron)]
-            entries = {**self.neuron.spike_jacobian(**new), **self.neuron.spike_constant_jacobian(**new)}
-            spike = compose(entries, {**rows, **self._acting(self.neuron)})["z"]
+            read = {**self.neuron.spike_jacobian(**new), **self.neuron.spike_constant_jacobian(**new)}
+            spike = compose(read, {**rows, **self._acting(self.neuron)})["z"]
             for part in self.neuron.filters:
-                new_rows[id(part)] = self._advance(recorder, part, {"z": spike})
+                new_rows[id(part)] = self._advance(entries, part, {"z": spike})
         D: Entries = {}
         f: Entries = {}
         for part in self.parts:
             for name, row in new_rows[id(part)].items():
                 state = self.names[id(part)][name]
-                for (what, origin), value in row.items():
-                    unit = self.units[origin] if what == "old" else units[origin]
-                    label = f"d {state} / d {origin}"
-                    target = D if what == "old" else f
-                    target[state, origin] = coefficient(value, self.units[state], unit, label)
-        return D, f
+                for origin, value in row.items():
+                    if isinstance(origin, Old):
+                        block, source, unit = D, origin.state, self.units[origin.state]
+                    else:
+                        block, source, unit = f, origin, units[origin]
+                    block[state, source] = coefficient(value, self.units[state], unit, f"d {state} / d {source}")
+        return Blocks(D, f)
+
+    def input(self, syn) -> Drive:
+        """What enters a synapse, in the unit of its first state and named by it."""
+        return Drive(self.first(syn)[0], "input")
 
     def first(self, part) -> tuple[str, u.Unit]:
-        """Name and unit of a part's first state; its drive is counted in that unit."""
+        """Name and unit of a part's first state."""
         name = next(iter(self.names[id(part)].values()))
         return name, self.units[name]
 
-    def _advance(self, recorder: Recorder, part, drives: dict[str, dict]) -> dict[str, dict]:
+    def _advance(self, entries: dict[int, Entries], part, drives: dict[str, dict]) -> dict[str, dict]:
         """Rows of one part's new states, given the rows of its drives."""
-        if id(part) not in recorder.entries:
+        if id(part) not in entries:
             raise RuntimeError(
                 f"{type(part).__name__} ({', '.join(self.names[id(part)].values())}) was not stepped: every part of a population must be "
                 "called once in each step of the model."
             )
         names = self.names[id(part)]
-        rows = {name: {("old", state): 1.0} for name, state in names.items()}
-        out = compose(recorder.entries[id(part)], {**drives, **rows, **self._acting(part)})
+        rows = {name: {Old(state): 1.0} for name, state in names.items()}
+        out = compose(entries[id(part)], {**drives, **rows, **self._acting(part)})
         return {name: out.get(name, {}) for name in names}
 
     def _acting(self, part) -> dict[str, dict]:
         """Rows of a part's trained constants: drives like any other."""
-        return {name: {("drive", drive): 1.0} for name, drive in self.constants[id(part)].items()}
+        return {name: {drive: 1.0} for name, drive in self.constants[id(part)].items()}
 
     def canonical(self, value: Any, kind: Kind):
         """An entry as an array of shape (), (size,) or (rows, size), by its kind."""

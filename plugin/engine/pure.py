@@ -7,8 +7,9 @@ from typing import Any
 
 import brainstate
 import jax
+import jax.numpy as jnp
 
-__all__ = ["Pure", "States"]
+__all__ = ["Pure", "States", "Values", "like"]
 
 Values = dict[int, Any]
 
@@ -40,6 +41,11 @@ class States:
         """Assign values."""
         for i, value in values.items():
             self.all[i].value = value
+
+
+def like(old: Any, new: Any) -> Any:
+    """New values of states in the dtypes of the old ones, as a scan needs them."""
+    return jax.tree.map(lambda a, b: jnp.asarray(b, jnp.asarray(a).dtype), old, new)
 
 
 class Pure:

@@ -2,54 +2,62 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
-from .engine import Engine
+from .chunk import ChunkResult, Engine, Traces
+from .planning import plan
+from .pure import Values
 from .waiting.pending import Pending
 
 __all__ = ["run_chunks"]
 
 
-def run_chunks(engine: Engine, values, eps, sequences, mask, chunk: int, trial: bool = False):
-    """All chunks of a sequence, the last one ragged; returns the written values, traces, gradient sums, losses, aux.
+def run_chunks(
+    engine: Engine, values: Values, held: Traces, slices: tuple, mask: Any, chunk: int, *, trial: bool = False
+) -> ChunkResult:
+    """Run a sequence.
 
-    Where no chunk waits, the last one of a trial is outside the scan, where it leaves out work, and so is a first one that
-    only the last one follows: a condition in the scan would cost as much as it saves, and more programs compile longer.
+    Parameters
+    ----------
+    engine : Engine
+        Of the step function.
+    values, held : dict
+        Values of the states, and what is held of the traces.
+    slices, mask : pytree
+        Arguments of the steps, and the weights of their losses, over time.
+    chunk : int
+        Steps of a chunk.
+    trial : bool
+        Whether the trace before the sequence is zero and nobody reads the one after it.
     """
     T = mask.shape[0]
     fixed = {i: v for i, v in values.items() if i not in engine.written}
-    state = {i: values[i] for i in engine.written}
     grads = {i: jax.tree.map(jnp.zeros_like, values[i]) for i in engine.weights}
-    outputs = []
+    carry = ({i: values[i] for i in engine.written}, held, grads)
 
-    def part(start, length):
-        return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, length), (sequences, mask))
+    def cut(start, length):
+        return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, length), (slices, mask))
 
-    def body(carry, start, length=chunk, first=False, last=False):
-        state, eps, grads = carry
-        slices, weight = part(start, length)
-        state, eps, more, loss, aux = engine.chunk({**fixed, **state}, eps, slices, weight, first, last)
-        return (state, eps, jax.tree.map(jnp.add, grads, more)), (loss, aux)
-
-    carry = (state, eps, grads)
     pending = Pending(engine, chunk, T, trial)
     if pending.slots:
-        return pending.run(fixed, *carry, part)
-    if pending.whole:
-        chunk = T
-    ragged = (T - 1) % chunk + 1  # steps of the last chunk, which is full if T is a multiple
-    alone = ragged if T <= chunk or trial or ragged < chunk else 0  # of them outside the scan
-    n = (T - alone) // chunk
-    if n == 1:
-        carry, out = body(carry, 0, first=trial)
-        outputs.append(out)
-    elif n:
-        carry, out = jax.lax.scan(body, carry, jnp.arange(n) * chunk)
-        outputs.append(jax.tree.map(lambda a: a.reshape(n * chunk, *a.shape[2:]), out))
-    if alone:
-        carry, out = body(carry, n * chunk, alone, first=trial and not n, last=trial)
+        return pending.run(fixed, *carry, cut)
+    outputs = []
+    for part in plan(T, T if pending.whole else chunk, trial):
+
+        def body(carry, start, part=part):
+            state, held, grads = carry
+            out = engine.chunk({**fixed, **state}, held, *cut(start, part.length), first=part.first, last=part.last)
+            return (out.values, out.traces, jax.tree.map(jnp.add, grads, out.grads)), (out.loss, out.aux)
+
+        if part.repeat == 1:
+            carry, out = body(carry, part.start)
+        else:
+            carry, out = jax.lax.scan(body, carry, part.start + jnp.arange(part.repeat) * part.length)
+            out = jax.tree.map(lambda a, n=part.repeat * part.length: a.reshape(n, *a.shape[2:]), out)
         outputs.append(out)
     loss, aux = jax.tree.map(lambda *parts: jnp.concatenate(parts), *outputs) if len(outputs) > 1 else outputs[0]
-    state, eps, grads = carry
-    return state, jax.tree.map(jnp.zeros_like, eps) if trial else eps, grads, loss, aux
+    state, held, grads = carry
+    return ChunkResult(state, jax.tree.map(jnp.zeros_like, held) if trial else held, grads, loss, aux)

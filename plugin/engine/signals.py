@@ -2,48 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
-from etrax.contract.dependence import marked
-from etrax.contract.recorder import NOTHING
+from etrax.contract.dependence import dependent
+from etrax.text import dotted
 
 from .graph import Graph
-from .pure import Pure
+from .pure import Values
+from .sources import Source
+from .step import NOTHING, Step
 
-__all__ = ["Signals"]
+if TYPE_CHECKING:
+    from .traces.base import Trace
+
+__all__ = ["Signals", "find_signals"]
+
+_LOSS = None  # stands for the loss where names of connections do for what they send
 
 
-class Signals:
+class Signals(NamedTuple):
+    """The states with a learning signal; the populations, from the top down if credit goes through depth."""
+
+    states: frozenset[str]
+    order: list[int]
+
+
+def find_signals(
+    step: Step, traces: dict[str, Trace], weights: list[int], values: Values, slices: tuple, *, through_time: bool
+) -> Signals:
     """Learning signals of one step function.
 
     Parameters
     ----------
-    graph : Graph
-        What is known of the model.
+    step : Step
+        The step function.
     traces : dict
-        ``connection name -> Carry``.
-    observed : Pure
-        One step with zeros added to its new states, see `Engine`.
-    zeros : dict
-        ``state -> zeros``.
+        ``name of a source -> Trace``.
     weights : list of int
         Numbers of the parameters to differentiate; each must get a signal through its trace, or have a path of its own.
-    within : {'single-step', 'multi-step'}
-        In the latter case a path may lead through later steps.
     values : dict
         Values of the states.
     slices : tuple
         One step's arguments.
-
-    Attributes
-    ----------
-    states : set
-        The states with a signal.
-    order : list of int
-        The populations, from the top down if credit goes through depth.
+    through_time : bool
+        Whether a path may lead through later steps.
 
     Raises
     ------
@@ -51,79 +55,62 @@ class Signals:
         If the loss depends on no path from a parameter in ``weights``, or if populations feed each other within one
         step and credit is to go through depth.
     """
+    graph = step.graph
 
-    def __init__(
-        self,
-        graph: Graph,
-        traces: dict,
-        observed: Pure,
-        zeros: dict,
-        weights: list[int],
-        within: str,
-        values: dict[int, Any],
-        slices: tuple,
-    ):
-        self.graph = graph
-        self.traces = traces
-        self.states: set = set()
-        self.order = list(range(len(graph.populations)))
-        seen: set = set()
-        feeds: set = set()  # (what, connection that it feeds in the same step), empty unless credit goes through depth
+    def seen(zeros, own) -> dict:
+        # nothing is handed over, so that what projections send depends on the zeros too
+        out = step.observe({**values, **own}, zeros, NOTHING, *slices)[1]
+        return {_LOSS: out.loss, **out.y}
 
-        def probe(key, zeros, own):
-            # nothing is handed over, so that what projections send depends on the zeros too
-            _, out = observed({**values, **own}, zeros, NOTHING, *slices)
-            sent = [marked(leaf, (key, name), feeds) for name, y in out["y"].items() for leaf in jax.tree.leaves(y)]
-            return marked(out["loss"], key, seen), sent
+    order = list(range(len(graph.populations)))
+    if jax.eval_shape(lambda: seen(step.zeros, {})[_LOSS]) is None:
+        return Signals(frozenset(), order)
+    reached: dict[Any, set] = {
+        name: dependent(lambda z, name=name: seen({**step.zeros, name: z}, {}), zero)
+        for name, zero in step.zeros.items()
+    }
+    states = {name for name, keys in reached.items() if _LOSS in keys}
+    if any(keys - {_LOSS} for keys in reached.values()):
+        order, states = _from_the_top(graph, traces, reached, states)
+    for i in () if through_time else weights:
+        state = graph.states.all[i]
+        if any(state in c.params.values() and _is_signalled(graph, traces, c, states) for c in graph.sources):
+            continue
+        keys = dependent(lambda v, i=i: seen(step.zeros, {i: v}), values[i])
+        if _LOSS not in keys and not _feeds(graph, traces, keys, states):
+            name = dotted(graph.paths.get(id(state), (f"state {i}",)))
+            raise ValueError(
+                f"no path leads from the parameter {name} to the loss within one step, so its online gradient is always "
+                "zero: let the loss (or a layer above, in the same step) read what it feeds, or leave it out with "
+                "`weights=`."
+            )
+    return Signals(frozenset(states), order)
 
-        def lift(tree):
-            return jax.tree.map(lambda a: jnp.asarray(a)[None], tree)
 
-        if jax.eval_shape(lambda: observed(values, zeros, NOTHING, *slices)[1]["loss"]) is None:
-            return
-        for name, zero in zeros.items():
-            jax.eval_shape(jax.vmap(lambda z, name=name: probe(name, {**zeros, name: z}, {})), lift(zero))
-        self.states = set(seen)
-        self._order_by(feeds)
-        if within == "multi-step":
-            return
-        for i in weights:
-            state = graph.states.all[i]
-            if any(self._is_signalled(c) for c in graph.sources if state in c.params.values()):
-                continue
-            jax.eval_shape(jax.vmap(lambda v, i=i: probe(i, zeros, {i: v})), lift(values[i]))
-            if i not in seen and not self._reaches(i, feeds):
-                name = ".".join(map(str, graph.paths.get(id(state), (f"state {i}",))))
-                raise ValueError(
-                    f"no path leads from the parameter {name} to the loss within one step, so its online gradient is always "
-                    "zero: let the loss (or a layer above, in the same step) read what it feeds, or leave it out with "
-                    "`weights=`."
-                )
+def _from_the_top(graph: Graph, traces: dict, reached: dict[str, set], states: set) -> tuple[list[int], set]:
+    """Populations in order, those that feed no other first; states that feed one with a signal get a signal."""
+    home = {h.name: i for i, p in enumerate(graph.populations) for h in p.hidden}
+    target = {c.name: c.population for c in graph.connections.values()}
+    below = {(home[s], target[name]) for s, keys in reached.items() for name in keys - {_LOSS}}
+    waiting, order = list(range(len(graph.populations))), []
+    while waiting:
+        free = [i for i in waiting if not any((i, j) in below for j in waiting if j != i)]
+        if not free:
+            raise ValueError(
+                "`through_depth` needs an order of the populations, but some feed each other within one step: let one of them "
+                "read the spikes of the step before (`get_spike()` ahead of its call)."
+            )
+        order += free
+        waiting = [i for i in waiting if i not in free]
+        states = states | {s for s in home if home[s] in waiting and _feeds(graph, traces, reached[s], states)}
+    return order, states
 
-    def _order_by(self, feeds: set) -> None:
-        """Put populations in order, those that feed no other first; states that feed one with a signal get a signal."""
-        home = {h.name: i for i, p in enumerate(self.graph.populations) for h in p.hidden}
-        target = {c.name: c.population for c in self.graph.connections.values()}
-        below = {(home[s], target[name]) for s, name in feeds if home[s] != target[name]}
-        waiting, order = list(self.order), []
-        while waiting:
-            free = [i for i in waiting if not any((i, j) in below for j in waiting)]
-            if not free:
-                raise ValueError(
-                    "`through_depth` needs an order of the populations, but some feed each other within one step: let one of them "
-                    "read the spikes of the step before (`get_spike()` ahead of its call)."
-                )
-            order += free
-            waiting = [i for i in waiting if i not in free]
-            self.states |= {s for s in home if home[s] in waiting and self._reaches(s, feeds)}
-        if feeds:
-            self.order = order
 
-    def _reaches(self, key, feeds: set) -> bool:
-        """Whether a state or parameter feeds a connection whose population has a learning signal."""
-        return any((key, c.name) in feeds and self._is_signalled(c) for c in self.graph.connections.values())
+def _feeds(graph: Graph, traces: dict, keys: set, states: set) -> bool:
+    """Whether one of the connections in ``keys`` leads to a population with a learning signal."""
+    return any(c.name in keys and _is_signalled(graph, traces, c, states) for c in graph.connections.values())
 
-    def _is_signalled(self, source) -> bool:
-        trace = self.traces[source.name]
-        structure = self.graph.structures[source.population]
-        return any((s, k) in structure.suffix for s in self.states for k in trace.kinds)
+
+def _is_signalled(graph: Graph, traces: dict, source: Source, states: set) -> bool:
+    suffix = graph.structures[source.population].suffix
+    return any((s, k) in suffix for s in states for k in traces[source.name].kinds)

@@ -8,11 +8,12 @@ from typing import Any
 import brainstate
 
 from etrax.contract import Pattern
+from etrax.text import dotted
 
-from .population import Path
+from .names import Drive, Path
 from .pure import Pure
 
-__all__ = ["Connection", "TrainedConstant"]
+__all__ = ["Connection", "Source", "TrainedConstant"]
 
 
 @dataclass
@@ -22,7 +23,7 @@ class Connection:
     path: Path
     projection: Any
     population: int
-    drive: str
+    drive: Drive
     comm: Pure
     params: dict[Path, brainstate.ParamState]
     scale: float
@@ -32,7 +33,7 @@ class Connection:
 
     @property
     def name(self) -> str:
-        return ".".join(map(str, self.path))
+        return dotted(self.path)
 
 
 @dataclass
@@ -46,8 +47,11 @@ class TrainedConstant:
 
     @property
     def name(self) -> str:
-        return ".".join(map(str, self.path))
+        return dotted(self.path)
 
     @property
-    def drive(self) -> str:
-        return self.name
+    def drive(self) -> Drive:
+        return Drive(self.name, "constant")
+
+
+Source = Connection | TrainedConstant

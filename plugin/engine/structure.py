@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from etrax.contract.jacobian import Kind
+from etrax.contract.jacobian import Entries, Kind
 
-__all__ = ["Structure"]
+from .names import Drive
+
+__all__ = ["Blocks", "Structure"]
+
+
+class Blocks(NamedTuple):
+    """The Jacobian of a step: ``D`` with keys (..., new state, old state) and ``f`` with keys (..., new state, drive)."""
+
+    D: Entries
+    f: Entries
 
 
 @dataclass
@@ -19,10 +29,10 @@ class Structure:
     """
 
     D: dict[tuple[str, str], Kind]
-    f: dict[tuple[str, str], Kind]
+    f: dict[tuple[str, Drive], Kind]
     states: list[str]
     suffix: dict[tuple[str, str], Kind] = field(init=False)
-    trace: dict[str, dict[str, Kind]] = field(init=False)
+    trace: dict[Drive, dict[str, Kind]] = field(init=False)
 
     def __post_init__(self):
         suffix = {(s, s): Kind.UNIFORM for s in self.states}
@@ -37,7 +47,7 @@ class Structure:
             suffix = grown
         self.suffix = suffix
         self.trace = {}
-        for drive in {d for _, d in self.f}:
+        for drive in sorted({d for _, d in self.f}):
             kinds: dict[str, Kind] = {}
             for (i, k), left in suffix.items():
                 if (k, drive) in self.f:

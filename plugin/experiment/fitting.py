@@ -21,9 +21,7 @@ import brainstate
 import braintools
 import jax.numpy as jnp
 
-from etrax.learners.compilation import compile
-from etrax.learners.d_rtrl import D_RTRL
-from etrax.learners.eprop import EProp
+from etrax import learners
 from etrax.network.model import RecurrentALIF, build
 from etrax.tasks import Recipe, Task
 from etrax.tasks.base import seed_of
@@ -128,9 +126,9 @@ def fit(
             weight.value = {"weight": constraint.flipped(weight.value["weight"])}
     example = jnp.zeros((recipe.batch_size, task.n_in), brainstate.environ.dftype())
     settings = dict(chosen.options)
-    if chosen.algorithm is EProp:
+    if "feedback_seed" in learners.options_of(chosen.algorithm):
         settings["feedback_seed"] = seed_of(seed, 1)  # other numbers than those of the weights
-    learner = compile(network, chosen.algorithm, example, batch_size=recipe.batch_size, **settings)
+    learner = learners.compile(network, chosen.algorithm, example, batch_size=recipe.batch_size, **settings)
     params = {path: s for path, s in learner.param_states.items() if chosen.part is None or path[0] == chosen.part}
     if chosen.part is not None:  # what is not trained needs no constraint
         options = dataclasses.replace(options, constraints={})
@@ -157,5 +155,5 @@ def fit(
     )
     if own:
         bar.close()
-    trace_bytes = learner.report().trace_bytes if isinstance(learner, D_RTRL) else 0
+    trace_bytes = learner.report().trace_bytes
     return Run(task, recipe, method, seed, network, learner, named(result.history), result.seconds, trace_bytes)

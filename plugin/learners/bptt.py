@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -10,18 +11,20 @@ import brainunit as u
 import jax
 import jax.numpy as jnp
 
-from etrax.checks import check_mask, check_sequences
-from etrax.contract.recorder import Recorder, active, like, recording
-from etrax.engine.pure import Pure, States
-from etrax.engine.sequence import one_call
+from etrax.contract.recorder import Recorder, active, recording
+from etrax.engine.pure import Pure, States, like
+
+from .learner import Learner, Outcome, Request, first_of, reduced
+from .report import Report, report_of_parameters
 
 __all__ = ["BPTT"]
 
 
-class BPTT(brainstate.nn.Module):
+class BPTT(Learner):
     """Backpropagation through time over the given sequence; memory grows with its length.
 
-    Werbos 1990, Proc. IEEE 78(10). The states that the sequence starts from are held constant.
+    Werbos 1990, Proc. IEEE 78(10). The states that the sequence starts from are held constant. Called step by step it
+    runs the model; a gradient of such calls reaches back to the first of them, and says so once.
 
     Parameters
     ----------
@@ -31,35 +34,75 @@ class BPTT(brainstate.nn.Module):
         Name of the learner.
     """
 
-    graph_invisible_attrs: tuple[str, ...] = ("_states",)
+    graph_invisible_attrs: tuple[str, ...] = ("_states", "_hidden", "_compiled")
 
-    def __init__(self, model: brainstate.nn.Module, *, name: str | None = None):
-        super().__init__(name=name)
-        self.model = model
+    def __init__(self, model: brainstate.nn.Module, *, name: str | None = None, **unread: Any):
+        super().__init__(model, name=name, **unread)
         self._states = States(())
         self._params: dict | None = None
+        self._said = False
 
     def compile_graph(self, *args) -> None:
-        """Take note of the model's parameters; ``args`` is one step's input."""
+        """Take note of the model's states; ``args`` is one step's input."""
+        self._check_example(args)
         found = self.model.states()
         self._states = States(found.values())
         self._params = {path: s for path, s in found.items() if isinstance(s, brainstate.ParamState)}
-        self._compiled: dict = {}
+        self._hidden = {path: s for path, s in found.items() if isinstance(s, brainstate.HiddenState)}
+        self._compiled: dict[tuple, tuple[Pure, Callable]] = {}
         self._batch = jnp.shape(jax.tree.leaves(args)[0])[0] if jnp.ndim(jax.tree.leaves(args)[0]) > 1 else None
 
     @property
     def param_states(self) -> dict:
         """The trainable parameters of the model by path."""
         if self._params is None:
-            raise RuntimeError("this BPTT is not compiled: use `etrax.compile(model, etrax.BPTT, x0, batch_size=...)`.")
+            kind = type(self).__name__
+            raise RuntimeError(
+                f"this {kind} is not compiled: use `etrax.compile(model, etrax.{kind}, x0, batch_size=...)`."
+            )
         return dict(self._params)
+
+    @property
+    def hidden_states(self) -> dict:
+        """The hidden states of the model by path."""
+        self.param_states  # noqa: B018 - raises unless compiled
+        return dict(self._hidden)
+
+    def report(self) -> Report:
+        """What is trained, and what it holds; print it."""
+        held = "no traces: the states of every step of a sequence are held until its end"
+        return report_of_parameters(self.param_states, "backpropagation through the sequence", held)
 
     def update(self, *args) -> Any:
         """One step of the model."""
         recorder = active()
-        if recorder is not None:
-            recorder.call()
-        return self.model(*args)
+        if recorder is None:
+            return jax.tree.map(self._noted, self.model(*args))
+        recorder.call()
+        out = self.model(*args)
+        recorder.end()
+        return out
+
+    def _noted(self, leaf):
+        """``leaf``; says what its derivative is when one is taken for the first time."""
+
+        @jax.custom_jvp
+        def identity(value):
+            return value
+
+        @identity.defjvp
+        def _(primals, tangents):
+            if not self._said:
+                warnings.warn(
+                    f"a gradient of {type(self).__name__} called step by step reaches back to the first call in the function that is "
+                    "differentiated, and is that of the same step if there is one: for the gradient of a sequence use "
+                    "`learner.etrace_grad`.",
+                    stacklevel=2,
+                )
+                self._said = True
+            return primals[0], tangents[0]
+
+        return identity(leaf)
 
     def reset_state(self, batch_size: int | None = None, **kwargs) -> None:
         """Give all states of the model their initial values."""
@@ -67,59 +110,41 @@ class BPTT(brainstate.nn.Module):
             self.model, batch_size=self._batch if batch_size is None else batch_size, **kwargs
         )
 
-    def etrace_grad(
-        self,
-        *sequences: Any,
-        step_fn: Callable,
-        mask: Any = None,
-        chunk_size: int | None = None,
-        weights: dict | None = None,
-        trial: bool = False,
-        reduction: str = "mean",
-        has_aux: bool = False,
-        return_value: bool = False,
-    ) -> Any:
-        """The gradient of the summed (or mean) loss over the sequence; arguments as in `D_RTRL.etrace_grad`.
+    # -- sequences -----------------------------------------------------------------------
 
-        ``chunk_size`` and ``trial`` are accepted and ignored: the whole sequence is one chunk, with no credit from before.
-        """
-        weights = self.param_states if weights is None else weights
-        T = check_sequences(sequences)
-        mask = check_mask(mask, T)
-        if reduction not in ("mean", "sum"):
-            raise ValueError(f"`reduction` must be 'mean' or 'sum', got {reduction!r}.")
-        numbers = {path: self._states.index(state) for path, state in weights.items()}
-        key = (step_fn, has_aux, tuple(numbers.values()))
+    def _run(self, request: Request) -> Outcome:
+        self.param_states  # noqa: B018 - raises unless compiled
+        sequences, mask = request.sequences, request.mask
+        numbers = {path: self._states.index(state) for path, state in request.weights.items()}
+        key = (*request.key, tuple(numbers.values()))
         if key not in self._compiled:
-            self._compiled[key] = self._make(step_fn, has_aux, list(numbers.values()), sequences)
+            self._compiled[key] = self._make(request, list(numbers.values()))
         pure, run = self._compiled[key]
-        used, _ = pure.trace(*jax.tree.map(lambda a: a[0], sequences))
+        used, _ = pure.trace(*first_of(sequences))
         used = sorted({*used, *numbers.values()})
         grads, last, losses, aux = self._apply(run, self._states.read(used), sequences, mask)
         self._states.write(last)
-        denominator = jnp.maximum(jnp.sum(mask), 1.0) if reduction == "mean" else 1.0
+        denominator = jnp.maximum(jnp.sum(mask), 1.0) if request.reduction == "mean" else 1.0
         grads = {path: jax.tree.map(lambda g: g / denominator, grads[i]) for path, i in numbers.items()}
-        parts = [grads, *([losses] if return_value else []), *([aux] if has_aux else [])]
-        return parts[0] if len(parts) == 1 else tuple(parts)
+        return Outcome(grads, reduced(losses, mask, request), aux)
 
-    def _apply(self, run, values, sequences, mask):
+    def _apply(self, run: Callable, values, sequences, mask):
         return run(values, sequences, mask)
 
-    def _pure(self, step_fn, has_aux, sequences) -> tuple[Pure, list[int]]:
+    def _pure(self, request: Request) -> tuple[Pure, list[int]]:
         """One step as a pure function with result ``(loss, aux)``, and the numbers of the states that it writes."""
 
         def step(*slices):
             with recording(Recorder()):
-                result = one_call(step_fn, slices)
-            loss, aux = result if has_aux else (result, None)
-            return u.get_mantissa(loss), aux
+                loss, aux = request.step_fn(*slices)
+            return None if loss is None else u.get_mantissa(loss), aux
 
         pure = Pure(step, self._states)
-        _, written = pure.trace(*jax.tree.map(lambda a: a[0], sequences))
+        _, written = pure.trace(*first_of(request.sequences))
         return pure, written
 
-    def _make(self, step_fn, has_aux, numbers, sequences):
-        pure, written = self._pure(step_fn, has_aux, sequences)
+    def _make(self, request: Request, numbers: list[int]) -> tuple[Pure, Callable]:
+        pure, written = self._pure(request)
 
         @jax.jit
         def run(values, sequences, mask):
@@ -131,9 +156,12 @@ class BPTT(brainstate.nn.Module):
                     return like(state, {**state, **new}), out
 
                 last, (losses, aux) = jax.lax.scan(body, {i: values[i] for i in written}, sequences)
-                return jnp.sum(losses * mask), (last, losses, aux)
+                return jnp.zeros(()) if losses is None else jnp.sum(losses * mask), (last, losses, aux)
 
-            grads, (last, losses, aux) = jax.grad(total, has_aux=True)({i: values[i] for i in numbers})
+            weights = {i: values[i] for i in numbers}
+            if not weights:
+                return {}, *total(weights)[1]
+            grads, (last, losses, aux) = jax.grad(total, has_aux=True)(weights)
             return grads, last, losses, aux
 
         return pure, run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import brainstate
@@ -9,27 +10,89 @@ import jax
 import jax.numpy as jnp
 
 from etrax.checks import check_dt
+from etrax.engine.traces.choose import CARRIES
 
 from .bptt import BPTT
 from .d_rtrl import D_RTRL
+from .dfa import DFA
 from .eprop import EProp
+from .learner import Learner, options_in
 from .no_trace import NoTrace
 from .rtrl import RTRL
 
-__all__ = ["LEARNERS", "compile"]
+__all__ = ["LEARNERS", "compile", "compiled", "options_of"]
 
-LEARNERS: dict[str, Any] = {"d_rtrl": D_RTRL, "no_trace": NoTrace, "eprop": EProp, "bptt": BPTT, "rtrl": RTRL}
+LEARNERS: dict[str, type[Learner]] = {
+    "d_rtrl": D_RTRL,
+    "no_trace": NoTrace,
+    "eprop": EProp,
+    "dfa": DFA,
+    "bptt": BPTT,
+    "rtrl": RTRL,
+}
+
+
+def options_of(algorithm: type[Learner] | str, carry: str = "dense", **others: Any) -> frozenset[str]:
+    """The options that a learner reads, so that a comparison of methods passes each what concerns it.
+
+    Parameters
+    ----------
+    algorithm : class or str
+        As for :func:`compile`.
+    carry : str
+        What is chosen of traces, where the learner has a choice; each carry has options of its own.
+    **others
+        Options that decide on no other.
+
+    Examples
+    --------
+    >>> import etrax
+    >>> sorted(etrax.learners.options_of("eprop", carry="rank1"))
+    ['carry', 'decay', 'feedback', 'feedback_scale', 'feedback_seed']
+    """
+    names = options_in(chosen_learner(algorithm))
+    if "carry" not in names:
+        return frozenset(names)
+    fields = {kind: {field.name for field in dataclasses.fields(part)} for kind, part in CARRIES.items()}
+    return frozenset(names - set().union(*fields.values()) | fields[carry])
+
+
+def chosen_learner(algorithm: type[Learner] | str) -> type[Learner]:
+    """The class of learners of that name; a ValueError if there is none."""
+    if not isinstance(algorithm, str):
+        return algorithm
+    if algorithm.lower() not in LEARNERS:
+        raise ValueError(f"`algorithm` must be one of {', '.join(LEARNERS)}, or a learner class; got {algorithm!r}.")
+    return LEARNERS[algorithm.lower()]
+
+
+def compiled(thing: Learner | brainstate.nn.Module, example: Any) -> Learner:
+    """A learner as it is, or a model compiled with `D_RTRL` for inputs like ``example``, called only where one is needed.
+
+    Parameters
+    ----------
+    thing : Learner or brainstate.nn.Module
+        What a user gave.
+    example : callable
+        ``() -> array``, one step's input with the batch axis in front.
+    """
+    if isinstance(thing, Learner):
+        return thing
+    if not isinstance(thing, brainstate.nn.Module):
+        raise TypeError(f"`learner` must be a learner or a brainstate.nn.Module, got {type(thing).__name__}.")
+    x = example()
+    return compile(thing, D_RTRL, x, batch_size=x.shape[0])
 
 
 def compile(
     model: brainstate.nn.Module,
-    algorithm: type[D_RTRL] | str,
+    algorithm: type[Learner] | str,
     *example_inputs,
     batch_size: int | None = None,
     seed: int | None = None,
     verbose: int = 0,
     **options,
-) -> D_RTRL:
+) -> Learner:
     """Initialise a model's states and compile a learner for it.
 
     Parameters
@@ -51,21 +114,17 @@ def compile(
 
     Returns
     -------
-    D_RTRL
+    Learner
         A learner ready to be called.
 
     Raises
     ------
     ValueError
         If the algorithm is unknown, ``dt`` is not set, or the input does not fit the model.
+    TypeError
+        If an option is given that the learner does not read; it says which one would.
     """
-    chosen: Any = algorithm
-    if isinstance(algorithm, str):
-        chosen = LEARNERS.get(algorithm.lower())
-        if chosen is None:
-            raise ValueError(
-                f"`algorithm` must be one of {', '.join(LEARNERS)}, or a learner class; got {algorithm!r}."
-            )
+    chosen = chosen_learner(algorithm)
     check_dt()
     learner = chosen(model, **options)
     if batch_size is not None:

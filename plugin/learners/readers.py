@@ -8,13 +8,18 @@ import brainunit as u
 import jax
 import jax.numpy as jnp
 
-from etrax.contract.dependence import marked
+from etrax.contract.dependence import dependent
 from etrax.contract.recorder import Recorder, recording
 from etrax.engine.graph import Graph
+from etrax.engine.listeners import Zeros
 from etrax.engine.population import Population
 from etrax.engine.pure import Pure
+from etrax.text import dotted
 
 __all__ = ["Readers", "flatten_output"]
+
+
+_ENTERED = None  # stands for what entered projections where names of outputs do for what was returned
 
 
 class Readers:
@@ -32,10 +37,10 @@ class Readers:
         Those that act on what enters a projection.
     """
 
-    def __init__(self, graph: Graph, model, args: tuple):
-        names = {id(state): ".".join(map(str, path)) for path, state in graph.params.items()}
-        free = [state for state in graph.params.values() if id(state) not in graph.covered]  # outside the trace
-        numbers = {graph.states.index(state): names[id(state)] for state in free}
+    def __init__(self, graph: Graph, args: tuple):
+        names = {id(state): dotted(path) for path, state in graph.params.items()}
+        outside = [state for state in graph.params.values() if id(state) not in graph.covered]  # of every trace
+        numbers = {graph.states.index(state): names[id(state)] for state in outside}
 
         def held(projection, x):
             y = graph.connections[id(projection)].y
@@ -43,9 +48,9 @@ class Readers:
 
         def step(zeros, *args):
             shifts = {id(h.state): zeros[h.name] for h in graph.hidden}
-            recorder = Recorder(zeros=shifts, send=held)
+            recorder = Recorder(Zeros(shifts), send=held)
             with recording(recorder):
-                out = model(*args)
+                out = graph.model(*args)
             return out, dict(enumerate(recorder.x.values()))
 
         pure = Pure(step, graph.states)
@@ -62,27 +67,20 @@ class Readers:
             for key, leaf in flatten_output(out)[0].items()
             if jnp.issubdtype(u.get_mantissa(leaf).dtype, jnp.inexact)
         }
-        self._seen: set = set()
 
-        def probe(key, zeros, own):
+        def seen(zeros, own) -> dict:
             out, entered = pure({**values, **own}, zeros, *args)[1]
-            leaves: list[tuple[Any, Any]] = [
-                (name, leaf) for name, leaf in flatten_output(out)[0].items() if name in self.outputs
-            ]
-            leaves += [(None, leaf) for leaf in jax.tree.leaves(entered)]
-            return [marked(jnp.asarray(u.get_mantissa(leaf)), (key, name), self._seen) for name, leaf in leaves]
+            leaves = {name: u.get_mantissa(v) for name, v in flatten_output(out)[0].items() if name in self.outputs}
+            return {**leaves, _ENTERED: entered}
 
-        def lift(tree):
-            return jax.tree.map(lambda a: jnp.asarray(a)[None], tree)
-
-        for name, zero in zeros.items():
-            jax.eval_shape(jax.vmap(lambda z, name=name: probe(name, {**zeros, name: z}, {})), lift(zero))
-        for i in set(numbers) & set(used):
-            jax.eval_shape(jax.vmap(lambda v, i=i: probe(i, zeros, {i: v})), lift(values[i]))
-        reached = {key for key, name in self._seen if name is not None}
+        found = {s: dependent(lambda z, s=s: seen({**zeros, s: z}, {}), zero) for s, zero in zeros.items()}
+        free = set(numbers) & set(used)
+        found |= {i: dependent(lambda v, i=i: seen(zeros, {i: v}), values[i]) for i in free}
+        self._seen = {(key, name) for key, names in found.items() for name in names}
+        reached = {key for key, name in self._seen if name is not _ENTERED}
         self.states = reached & set(zeros)
         self.parameters = reached & set(numbers)
-        self.before_projections = sorted(numbers[i] for i in numbers if (i, None) in self._seen)
+        self.before_projections = sorted(numbers[i] for i in numbers if (i, _ENTERED) in self._seen)
 
     def filters(self, population: Population, output: str) -> list[tuple[Any, str]]:
         """The filters ``(module, state)`` of a population's spikes that an output reads."""

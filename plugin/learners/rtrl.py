@@ -14,14 +14,19 @@ from collections.abc import Callable
 from typing import Any
 
 import brainstate
+import brainunit as u
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from etrax.contract.recorder import active, like
-from etrax.engine.pure import Pure
+from etrax.contract.recorder import active
+from etrax.engine.names import Path
+from etrax.engine.pure import Pure, like
+from etrax.text import bytes_text, dotted
 
 from .bptt import BPTT
+from .learner import Outcome, Request, no_trace
+from .report import Report, report_of_parameters
 
 __all__ = ["RTRL"]
 
@@ -42,10 +47,8 @@ class RTRL(BPTT):
         Name of the learner.
     """
 
-    graph_invisible_attrs = (*BPTT.graph_invisible_attrs, "_compiled")
-
-    def __init__(self, model: brainstate.nn.Module, *, limit: int = 2**30, name: str | None = None):
-        super().__init__(model, name=name)
+    def __init__(self, model: brainstate.nn.Module, *, limit: int = 2**30, name: str | None = None, **unread: Any):
+        super().__init__(model, name=name, **unread)
         self.limit = limit
 
     def compile_graph(self, *args) -> None:
@@ -69,43 +72,89 @@ class RTRL(BPTT):
             )
         self.influence = brainstate.ShortTermState(jnp.zeros((theta.size, h.size), h.dtype))
 
+    def report(self) -> Report:
+        """What is trained, and what is carried on; print it."""
+        params = self.param_states
+        nbytes = self.influence.value.size * self.influence.value.dtype.itemsize
+        held = f"influence of every parameter on every state: {bytes_text(nbytes)}"
+        return report_of_parameters(params, "the influence on all states", held, nbytes)
+
     def update(self, *args) -> Any:
         """One step of the model; the influence advances with it."""
         if active() is not None:
             return super().update(*args)
         sequences = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], args)
-        _, out = self.etrace_grad(*sequences, step_fn=self._only_step, has_aux=True)
-        return jax.tree.map(lambda leaf: leaf[0], out)
-
-    def _only_step(self, *args):
-        return jnp.zeros(()), self(*args)
+        out = self.etrace_evolve(*sequences, return_outputs=True)
+        return jax.tree.map(lambda leaf: self._noted(leaf[0]), out)
 
     def reset_state(self, batch_size: int | None = None, **kwargs) -> None:
         """Give all states of the model their initial values and set the influence to zero."""
         super().reset_state(batch_size, **kwargs)
         self.influence.value = jnp.zeros_like(self.influence.value)
 
-    def etrace_grad(self, *sequences: Any, weights: dict | None = None, trial: bool = False, **options) -> Any:
-        """See `D_RTRL.etrace_grad`; ``weights`` are some of the model's parameters, ``chunk_size`` is ignored."""
-        for path, state in (weights or {}).items():
+    def get_etrace_of(self, weight: brainstate.ParamState | Path | str) -> dict[Path, Any]:
+        """The influence of one parameter on every state.
+
+        Parameters
+        ----------
+        weight : ParamState, path or dotted path
+            A parameter of the model.
+
+        Returns
+        -------
+        dict
+            ``state path -> d state / d weight``, of the shape of the state followed by that of the weight, in the unit of
+            the state per unit of the weight; a dict of them for a weight of several arrays.
+
+        Raises
+        ------
+        ValueError
+            If the model has no such parameter.
+        """
+        state = self._named(weight)
+        found = [i for i in self._trained if self._states.all[i] is state]
+        if not found:
+            raise no_trace(weight, [dotted(path) for path in self.param_states])
+        index = found[0]
+        theta, to_theta = ravel_pytree(self._states.read(self._trained))
+        _, to_h = ravel_pytree(self._states.read(self._recurrent))
+        paths = {self._states.index(s): path for path, s in self.hidden_states.items()}
+        by_theta = jax.vmap(to_h)(self.influence.value)  # one more axis in front: parameters
+
+        def of(number: int):
+            rows = by_theta[number]
+            mantissa = u.get_mantissa(rows)
+            last = jnp.moveaxis(mantissa, 0, -1)  # (*shape of the state, parameters)
+            own = jax.vmap(lambda row: to_theta(row)[index])(last.reshape(-1, theta.size))
+
+            def shaped(part, weight):
+                value = u.get_mantissa(part).reshape(*mantissa.shape[1:], *u.math.shape(weight))
+                return u.maybe_decimal(u.Quantity(value, unit=u.get_unit(rows) / u.get_unit(weight)))
+
+            return jax.tree.map(shaped, own, state.value, is_leaf=lambda leaf: isinstance(leaf, u.Quantity))
+
+        return {paths[i]: of(i) for i in self._recurrent if i in paths}
+
+    def _run(self, request: Request) -> Outcome:
+        for path, state in request.weights.items():
             if all(state is not known for known in self.param_states.values()):
                 raise ValueError(
                     f"`weights` has {path!r}, which is no parameter of the model that RTRL was compiled for."
                 )
-        if trial:
+        if request.trial:
             self.influence.value = jnp.zeros_like(self.influence.value)
-        result = super().etrace_grad(*sequences, weights=weights, **options)
-        if trial:
+        outcome = super()._run(request)
+        if request.trial:
             self.influence.value = jnp.zeros_like(self.influence.value)
-        return result
+        return outcome
 
     def _apply(self, run: Callable, values, sequences, mask):
         values = {**self._states.read([*self._trained, *self._recurrent]), **values}
         grads, last, self.influence.value, losses, aux = run(values, self.influence.value, sequences, mask)
         return grads, last, losses, aux
 
-    def _make(self, step_fn, has_aux, numbers, sequences):
-        pure, written = self._pure(step_fn, has_aux, sequences)
+    def _make(self, request: Request, numbers: list[int]):
+        pure, written = self._pure(request)
         trained, recurrent = self._trained, self._recurrent
         for i in written:
             if i not in recurrent and _is_inexact(self._states.all[i].value):
@@ -127,7 +176,7 @@ class RTRL(BPTT):
 
                 def step(h, theta):
                     new, (loss, aux) = pure({**fixed, **to_theta(theta), **state, **to_h(h)}, *at)
-                    new = like(state, {**state, **new})
+                    new, loss = like(state, {**state, **new}), jnp.zeros(()) if loss is None else loss
                     return (ravel_pytree({i: new[i] for i in recurrent})[0], loss), (new, aux)
 
                 h = ravel_pytree({i: state[i] for i in recurrent})[0]

@@ -26,8 +26,8 @@ import numpy as np
 
 from etrax.checks import check_dt
 from etrax.files import writable_folder
-from etrax.learners.compilation import compile
-from etrax.learners.d_rtrl import D_RTRL, EligibilityTrace
+from etrax.learners.compilation import compiled
+from etrax.learners.online import EligibilityTrace
 from etrax.tasks import Task
 
 from .checkpoint import Checkpoints, optimizer_states
@@ -155,7 +155,11 @@ def train(
     feed = Feed(task, options)
     store = None if folder is None else Checkpoints(writable_folder(folder, "folder"), options.keep)
     saved = _saved(store, resume)
-    learner = _compiled(learner, feed)
+
+    def example():
+        return jnp.zeros(np.shape(feed.peek())[1:], brainstate.environ.dftype())
+
+    learner = compiled(learner, example)
     params = dict(learner.param_states if weights is None else weights)
     optimizer = braintools.optim.Adam(lr=options.learning_rate) if optimizer is None else optimizer
     project = make_projection(params, options.constraints)
@@ -232,15 +236,6 @@ def _saved(store: Checkpoints | None, resume: bool) -> dict[str, Any] | None:
             "folder, or delete it."
         )
     return None
-
-
-def _compiled(learner: Any, feed: Feed) -> Any:
-    if hasattr(learner, "etrace_grad"):
-        return learner
-    if not isinstance(learner, brainstate.nn.Module):
-        raise TypeError(f"`learner` must be a learner or a brainstate.nn.Module, got {type(learner).__name__}.")
-    example = jnp.zeros(np.shape(feed.peek())[1:], brainstate.environ.dftype())
-    return compile(learner, D_RTRL, example, batch_size=example.shape[0])
 
 
 def _kept(learner: Any, options: TrainOptions) -> dict[str, brainstate.State]:

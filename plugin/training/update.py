@@ -95,11 +95,11 @@ def _period(learner, options: TrainOptions, T: int) -> tuple[int, int | None]:
     if options.update == "trial":
         return T, chunk
     if options.update == "chunk":
-        if chunk is None and not hasattr(learner, "_natural_chunk"):
+        if chunk is None and learner.natural_chunk is None:
             raise ValueError(
                 f"`update='chunk'` needs a `chunk_size` with {type(learner).__name__}: give a number of steps."
             )
-        period = min(T, learner._natural_chunk() if chunk is None else chunk)
+        period = min(T, learner.natural_chunk if chunk is None else chunk)
         return period, period
     period = min(T, 1 if options.update == "step" else int(options.update))
     return period, None if chunk is None else min(chunk, period)

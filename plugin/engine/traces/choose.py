@@ -1,42 +1,118 @@
-"""Which trace a source gets."""
+"""Which trace a source gets: what `carry` a learner is given decides, and what the layer allows."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
 
 from etrax.engine.graph import Graph
 from etrax.engine.layer import Layer
-from etrax.engine.sources import Connection, TrainedConstant
+from etrax.engine.sources import Connection, Source, TrainedConstant
 
-from .base import Carry
+from .base import Trace
 from .constant import ConstantTrace
-from .dense import Dense
-from .rank_one import RankOne
-from .window import Nothing, Window
+from .dense import DenseTrace
+from .rank_one import RankOneTrace
+from .window import UnkeptTrace, WindowTrace
 
-__all__ = ["CARRIES", "make_carry", "make_trace", "steps_to"]
+__all__ = ["CARRIES", "Carry", "DenseCarry", "NoCarry", "RankOneCarry", "WindowCarry", "make_trace", "steps_to"]
 
-CARRIES = ("dense", "window", "rank1", "none")
 MOST_WEIGHTS = 4  # effective weights per parameter that a dense trace may have
 
 
-def make_carry(graph: Graph, connection: Connection, options: dict[str, Any]) -> Carry:
-    """The carry that a learner's options ask for."""
-    kind = options["carry"]
-    if not connection.params:
-        return Nothing(graph, connection)
-    reason = ""
-    if kind == "dense":
+@dataclass(frozen=True)
+class Carry:
+    """What is kept of the traces of weights between chunks; the fields of a subclass are the options that it reads.
+
+    Raises
+    ------
+    ValueError
+        If an option has a value that is not allowed.
+    """
+
+    name: ClassVar[str]
+
+    def trace(self, graph: Graph, connection: Connection) -> Trace:
+        """The trace of the parameters of a connection."""
+        raise NotImplementedError  # abstract
+
+
+@dataclass(frozen=True)
+class WindowCarry(Carry):
+    """The factors of the last steps: as many as ``window``, or until the slowest state has decayed to ``tolerance``."""
+
+    name = "window"
+    window: int | None = None
+    tolerance: float = 1e-3
+
+    def __post_init__(self):
+        whole = isinstance(self.window, int | np.integer) and not isinstance(self.window, bool)
+        if self.window is not None and (not whole or self.window < 1):
+            raise ValueError(f"`window` must be a number of steps, at least 1, got {self.window!r}.")
+        if not 0.0 < self.tolerance < 1.0:
+            raise ValueError(f"`tolerance` must be between 0 and 1, got {self.tolerance!r}.")
+
+    def trace(self, graph, connection):
+        """See `Carry.trace`."""
+        return self.windowed(graph, connection)
+
+    def windowed(self, graph: Graph, connection: Connection, reason: str = "") -> Trace:
+        """A window for a connection; ``reason`` says why it has no other trace."""
+        length = natural_window(graph, connection, self.tolerance) if self.window is None else int(self.window)
+        return WindowTrace(graph, connection, length, reason)
+
+
+@dataclass(frozen=True)
+class DenseCarry(WindowCarry):
+    """The whole trace, kept in ``trace_dtype``; a window for a layer that has none."""
+
+    name = "dense"
+    trace_dtype: Any = None
+
+    def trace(self, graph, connection):
+        """See `Carry.trace`."""
         reason = why_not_dense(Layer(graph, connection))
-        if not reason:
-            return Dense(graph, connection, options["trace_dtype"])
-    if kind == "window" or reason:
-        length = options["window"] or natural_window(graph, connection, options["tolerance"])
-        return Window(graph, connection, length, reason)
-    if kind == "rank1":
-        return RankOne(graph, connection, options["decay"])
-    return Nothing(graph, connection)
+        return self.windowed(graph, connection, reason) if reason else DenseTrace(graph, connection, self.trace_dtype)
+
+
+@dataclass(frozen=True)
+class RankOneCarry(Carry):
+    """One outer product of factors that are low-passed with ``decay`` per step (ES-D-RTRL)."""
+
+    name = "rank1"
+    decay: float = 0.95
+
+    def __post_init__(self):
+        if not 0.0 <= self.decay < 1.0:
+            raise ValueError(f"`decay` must be at least 0 and below 1, got {self.decay!r}.")
+
+    def trace(self, graph, connection):
+        """See `Carry.trace`."""
+        return RankOneTrace(graph, connection, self.decay)
+
+
+@dataclass(frozen=True)
+class NoCarry(Carry):
+    """Nothing."""
+
+    name = "none"
+
+    def trace(self, graph, connection):
+        """See `Carry.trace`."""
+        return UnkeptTrace(graph, connection)
+
+
+CARRIES: dict[str, type[Carry]] = {carry.name: carry for carry in (DenseCarry, WindowCarry, RankOneCarry, NoCarry)}
+
+
+def make_trace(graph: Graph, source: Source, carry: Carry) -> Trace:
+    """The trace of a source: of a constant always all of it, of a connection what `carry` says."""
+    if isinstance(source, TrainedConstant):
+        return ConstantTrace(graph, source)
+    return carry.trace(graph, source) if source.params else UnkeptTrace(graph, source)
 
 
 def why_not_dense(layer: Layer) -> str:
@@ -72,10 +148,3 @@ def steps_to(tolerance: float, factor: float) -> float:
     if factor >= 1.0:
         return math.inf
     return max(1, math.ceil(math.log(tolerance) / math.log(factor))) if factor > 0 else 1
-
-
-def make_trace(graph: Graph, source: Connection | TrainedConstant, options: dict[str, Any]) -> Carry:
-    """The trace of a source that a learner's options ask for."""
-    if isinstance(source, TrainedConstant):
-        return ConstantTrace(graph, source)
-    return make_carry(graph, source, options)

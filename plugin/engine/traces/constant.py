@@ -17,12 +17,12 @@ import jax.numpy as jnp
 from etrax.engine.graph import Graph
 from etrax.engine.sources import TrainedConstant
 
-from .base import Carry
+from .base import Trace
 
 __all__ = ["ConstantTrace"]
 
 
-class ConstantTrace(Carry):
+class ConstantTrace(Trace):
     """The trace of one trained constant, ``{state: (pop rows, size)}``.
 
     Parameters
@@ -35,37 +35,39 @@ class ConstantTrace(Carry):
 
     def __init__(self, graph: Graph, constant: TrainedConstant):
         self.constant = constant
+        self.layer = None
+        self.drive = constant.drive
         self.population = graph.populations[constant.population]
-        self.kinds = graph.structures[constant.population].trace.get(constant.drive, {})
+        self.kinds = graph.structures[constant.population].trace.get(self.drive, {})
         self.indices = [graph.states.index(s) for s in constant.params.values()]
         self.shape = (self.population.rows, self.population.size)
         self.dtype = jnp.result_type(u.get_mantissa(self.population.hidden[0].state.value))
 
     def zeros(self) -> dict[str, Any]:
-        """See `Carry.zeros`."""
+        """See `Trace.zeros`."""
         return {state: jnp.zeros(self.shape, self.dtype) for state in self.kinds}
 
-    def advance(self, eps, M0, F, x=None) -> dict[str, Any]:
-        """See `Carry.advance`; ``F`` is summed over time, and there is no input."""
+    def advance(self, held, M0, F, x=None) -> dict[str, Any]:
+        """See `Trace.advance`; ``F`` is summed over time, and there is no input."""
         return {
-            s: jnp.broadcast_to(F[s], self.shape) + sum(M0[s, k] * eps[k] for k in self.kinds if (s, k) in M0)
+            s: jnp.broadcast_to(F[s], self.shape) + sum(M0[s, k] * held[k] for k in self.kinds if (s, k) in M0)
             for s in self.kinds
         }
 
-    def gradient(self, values, x, ct) -> dict[int, Any]:
-        """Gradient of the parameters from the steps of a chunk: ``ct`` is ``sum_t f_t . a_t``, ``(pop rows, size)``."""
+    def gradient(self, values, x, credit) -> dict[int, Any]:
+        """Gradient of the parameters from the steps of a chunk: ``credit`` is ``sum_t f_t . a_t``, ``(pop rows, size)``."""
         params = {i: values[i] for i in self.indices}
         _, pullback = jax.vjp(lambda p: self.constant.value({**values, **p})[1], params)
-        return pullback(jnp.sum(ct, 0).astype(self.dtype))[0]
+        return pullback(jnp.sum(credit, 0).astype(self.dtype))[0]
 
-    def carried(self, values, eps, back) -> dict[int, Any]:
-        """See `Carry.carried`."""
-        terms = [back[s] * eps[s] for s in self.kinds if s in back]
+    def carried(self, values, held, back) -> dict[int, Any]:
+        """See `Trace.carried`."""
+        terms = [back[s] * held[s] for s in self.kinds if s in back]
         return self.gradient(values, None, sum(terms, jnp.zeros(self.shape, self.dtype)))
 
-    def dense(self, eps) -> dict[str, dict[str, jax.Array]]:
-        """See `Carry.dense`."""
-        return {state: {"one": value} for state, value in eps.items()}
+    def dense(self, held) -> dict[str, dict[str, jax.Array]]:
+        """See `Trace.dense`."""
+        return {state: {"one": value} for state, value in held.items()}
 
     def like_weight(self, item, state: brainstate.State, unit: u.Unit):
         """One state's trace with respect to the parameter behind the constant, in the shape of the state."""

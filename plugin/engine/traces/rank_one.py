@@ -7,15 +7,14 @@ import jax.numpy as jnp
 
 from etrax.contract.jacobian import matmul
 from etrax.engine.graph import Graph
-from etrax.engine.layer import Layer
 from etrax.engine.sources import Connection
 
-from .base import Carry, Trace
+from .base import LayerTrace, Steps, TraceValue, collect
 
-__all__ = ["RankOne"]
+__all__ = ["RankOneTrace"]
 
 
-class RankOne(Layer, Carry):
+class RankOneTrace(LayerTrace):
     r"""The trace as one outer product of low-passed factors, ES-D-RTRL.
 
     .. math::
@@ -28,56 +27,66 @@ class RankOne(Layer, Carry):
 
     def __init__(self, graph: Graph, connection: Connection, decay: float):
         super().__init__(graph, connection)
-        self.check_affine()
+        self.layer.check_affine()
         self.decay = decay
 
-    def zeros(self) -> Trace:
-        """See `Carry.zeros`."""
-        full = (self.population.rows, self.population.size)
+    def zeros(self) -> TraceValue:
+        """See `Trace.zeros`."""
+        full = (self.layer.population.rows, self.layer.population.size)
         return {
-            "x": jnp.zeros((self.rows, self.in_size), self.dtype),
-            "F": {state: jnp.zeros(full, self.dtype) for state in self.kinds},
-            "steps": jnp.zeros((), self.dtype),
+            "x": jnp.zeros((self.layer.rows, self.layer.in_size), self.layer.dtype),
+            "F": {state: jnp.zeros(full, self.layer.dtype) for state in self.kinds},
+            "steps": jnp.zeros((), self.layer.dtype),
         }
 
-    def run(self, eps: Trace, x, L, D, f):
-        """Advance over a chunk; returns the trace, filtered inputs and cotangents of the drive, ``(rows, time, ...)``.
+    def needs_adjoint(self, through_time):
+        """See `Trace.needs_adjoint`: learning signals of single steps meet the trace at once."""
+        return through_time
 
-        The learning signals ``L`` and the blocks ``D`` and ``f`` are over time too.
-        """
+    def learn(self, held, grads, found, values, asked):
+        """See `Trace.learn`; what came before the chunk is in the filtered factors, unless credit goes through time."""
+        new, filtered, credit = self._run(held, found.x, found.steps)
+        if asked.own:
+            grads = collect(grads, self.gradient(values, filtered, credit))
+        elif asked.earlier:
+            grads = collect(grads, self.carried(values, held, found.passed.back))
+        return new, grads
+
+    def _run(self, held: TraceValue, x, steps: Steps):
+        """Advance over a chunk; returns the trace, filtered inputs and cotangents of the drive, ``(rows, time, ...)``."""
         alpha = self.decay
 
-        def step(eps, at):
-            x, L, D, f = at
-            drive = {s: value for (s, d), value in f.items() if d == self.connection.drive}
-            aged = matmul(D, {(s, "F"): value for s, value in eps["F"].items()})
+        def step(held, at):
+            x, (L, (D, f)) = at
+            drive = {s: value for (s, d), value in f.items() if d == self.drive}
+            aged = matmul(D, {(s, "F"): value for s, value in held["F"].items()})
             factors = {
                 s: jnp.broadcast_to(alpha * aged.get((s, "F"), 0.0) + (1 - alpha) * drive.get(s, 0.0), old.shape)
-                for s, old in eps["F"].items()
+                for s, old in held["F"].items()
             }
-            eps = {"x": alpha * eps["x"] + x, "F": factors, "steps": eps["steps"] + 1}
-            return eps, (eps["x"], self._cotangent(eps, L))
+            held = {"x": alpha * held["x"] + x, "F": factors, "steps": held["steps"] + 1}
+            return held, (held["x"], self._cotangent(held, L))
 
-        eps, out = jax.lax.scan(step, eps, (jnp.swapaxes(x, 0, 1), L, D, f))
-        return eps, jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), out)
+        held, out = jax.lax.scan(step, held, (jnp.swapaxes(x, 0, 1), steps))
+        return held, *jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), out)
 
-    def _cotangent(self, eps: Trace, back):
-        zero = jnp.zeros((self.population.rows, self.population.size), self.dtype)
-        return sum((back[s] * value for s, value in eps["F"].items() if s in back), zero) / self._correction(eps)
+    def _cotangent(self, held: TraceValue, back):
+        zero = jnp.zeros((self.layer.population.rows, self.layer.population.size), self.layer.dtype)
+        return sum((back[s] * value for s, value in held["F"].items() if s in back), zero) / self._correction(held)
 
-    def _correction(self, eps: Trace):
-        return jnp.maximum(1.0 - self.decay ** eps["steps"], 1e-8)
+    def _correction(self, held: TraceValue):
+        return jnp.maximum(1.0 - self.decay ** held["steps"], 1e-8)
 
-    def carried(self, values, eps: Trace, back):
-        """See `Carry.carried`."""
-        return self.gradient(values, eps["x"][:, None], self._cotangent(eps, back)[:, None])
+    def carried(self, values, held: TraceValue, back):
+        """See `Trace.carried`."""
+        return self.gradient(values, held["x"][:, None], self._cotangent(held, back)[:, None])
 
-    def dense(self, eps: Trace) -> dict[str, dict[str, jax.Array]]:
-        """See `Carry.dense`."""
+    def dense(self, held: TraceValue) -> dict[str, dict[str, jax.Array]]:
+        """See `Trace.dense`."""
         out = {}
-        for state, value in eps["F"].items():
-            factor = value.reshape(self.rows, self.out_size) / self._correction(eps)
-            out[state] = {"x": self.at_pre(eps["x"]) * self.at_post(factor), "one": factor}
+        for state, value in held["F"].items():
+            factor = value.reshape(self.layer.rows, self.layer.out_size) / self._correction(held)
+            out[state] = {"x": self.layer.at_pre(held["x"]) * self.layer.at_post(factor), "one": factor}
         return out
 
     def __str__(self) -> str:

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 
 from etrax.contract import Entries
 from etrax.contract.jacobian import Kind, matmul, transpose_apply
-from etrax.engine.engine import Engine
-from etrax.engine.layer import Layer
+from etrax.engine.adjoint import Wanted
+from etrax.engine.chunk import ChunkResult, Engine, Space
 from etrax.engine.sources import Connection
 from etrax.engine.traces.base import collect
 
@@ -65,21 +65,21 @@ class Pending:
         self.tails: dict[str, Tail] = {}
         self.sources: list[Connection] = []
         longest = min(MOST_CHUNKS * steps, max(MOST_STEPS, FEW * steps))
-        worth = (self.chunks > 2 or (trial and length > steps)) and engine.weights and engine.within == "single-step"
+        worth = (self.chunks > 2 or (trial and length > steps)) and engine.weights and not engine.credit.through_time
         for i in engine.order if worth else []:
-            found = [s for s in engine.sources(i) if isinstance(s, Connection) and s.params]
+            found = [s for s in engine.graph.sources_of(i) if isinstance(s, Connection) and s.params]
             tails = {s.name: Tail(engine, s, longest) for s in found}
             if found and all(tail.steps and self._weighs(tail) <= HEAVIEST for tail in tails.values()):
                 self.sources += found
                 self.tails |= tails
         slots = max(map(self._slots, self.tails.values()), default=0)
         short = 0 < length <= slots * steps * (LONGER if trial else 1)
-        self.whole = short and not engine.through_depth and self._share() >= MOSTLY
+        self.whole = short and not engine.credit.through_depth and self._share() >= MOSTLY
         self.slots = 0 if self.whole else min(self.chunks, slots)
         self.sums = {
             (s.name, what): (s.population, s.drive)
             for s in self.sources
-            for what in (("x", "one") if self.tails[s.name].trace.bias else ("x",))
+            for what in (("x", "one") if self.tails[s.name].layer.bias else ("x",))
         }
 
     def _slots(self, tail: Tail) -> int:
@@ -88,25 +88,23 @@ class Pending:
 
     def _weighs(self, tail: Tail) -> float:
         """The weight of all chunks that would wait, in traces."""
-        trace = tail.trace
-        states = sum(kind is Kind.VARYING for kind in trace.kinds.values())
-        step = trace.rows * (trace.in_size + trace.out_size * (1 + states)) * trace.dtype.itemsize
-        return step * self.steps * min(self.chunks, self._slots(tail)) / trace.nbytes()
+        layer = tail.layer
+        states = sum(kind is Kind.VARYING for kind in tail.trace.kinds.values())
+        step = layer.rows * (layer.in_size + layer.out_size * (1 + states)) * layer.dtype.itemsize
+        return step * self.steps * min(self.chunks, self._slots(tail)) / tail.trace.nbytes()
 
     def _share(self) -> float:
         """How much of what a chunk holds belongs to populations that wait."""
 
         def held(i):
-            population, traces = self.engine.graph.populations[i], self.engine.traces
-            layers = [trace for s in self.engine.sources(i) if isinstance(trace := traces[s.name], Layer)]
+            population, graph = self.engine.graph.populations[i], self.engine.graph
+            layers = [self.engine.layers[s.name] for s in graph.sources_of(i) if s.name in self.engine.layers]
             states = population.rows * population.size * len(population.hidden)
             return states + sum(layer.rows * (layer.in_size + layer.out_size) for layer in layers)
 
         return sum(map(held, {s.population for s in self.sources})) / sum(map(held, self.engine.order))
 
-    def run(
-        self, fixed: dict, state: dict, eps: dict, grads: dict, part: Callable
-    ) -> tuple[dict, dict, dict, Any, Any]:
+    def run(self, fixed: dict, state: dict, eps: dict, grads: dict, part: Callable) -> ChunkResult:
         """All chunks of the sequence.
 
         Parameters
@@ -117,11 +115,6 @@ class Pending:
             The trace, and what the gradients begin with.
         part : callable
             ``(start, length)`` to the arguments of these steps and the weights of their losses.
-
-        Returns
-        -------
-        tuple
-            Values of the written states, the trace, gradients, losses, aux.
         """
         K, n = self.steps, self.chunks
 
@@ -136,25 +129,27 @@ class Pending:
             carry, formed, out = self.rest(carry, {**fixed, **carry[0]}, *part(n * K, self.ragged))
             loss, aux = jax.tree.map(lambda *parts: jnp.concatenate(parts), (loss, aux), out)
         state, eps, grads = self.finish(carry, {**fixed, **state}, formed)
-        return state, eps, grads, loss, aux
+        return ChunkResult(state, eps, grads, loss, aux)
 
     # -- what is kept --------------------------------------------------------------------
 
     def start(self, eps: dict) -> tuple[Ring, dict]:
         """Empty slots, and the tails."""
         engine, R = self.engine, self.slots
-        ring: Ring = {key: {} for key in ("x", "passed", "Q", "A", "size")}
+        ring: Ring = {key: {} for key in ("x", "credit", "F", "Q", "A", "size")}
         for i in {s.population for s in self.sources}:
             adjoint = engine.adjoints[i]
-            blanks = adjoint.end(R * self.steps, False, True, True)
+            blanks = adjoint.end(R * self.steps, Wanted(credit=True, forms=True))
             drives = [d for d in adjoint.drives if d not in adjoint.summed]
-            ring["passed"][i] = {key: {d: blanks[key][d] for d in drives} for key in ("ct", "F")}
-            ring["Q"][i] = {key: jnp.zeros((R, *v.shape), v.dtype) for key, v in blanks["M"].items()}
+            ring["credit"][i] = {d: blanks.credit[d] for d in drives}
+            ring["F"][i] = {d: blanks.F[d] for d in drives}
+            ring["Q"][i] = {key: jnp.zeros((R, *v.shape), v.dtype) for key, v in blanks.M.items()}
             ring["A"][i] = {s: jnp.zeros((R, *adjoint.shapes[Kind.VARYING]), adjoint.dtype) for s in adjoint.states}
         for name, tail in self.tails.items():
-            trace = tail.trace
-            ring["x"][name] = jnp.zeros((trace.rows, R * self.steps, trace.in_size), trace.dtype)
-            ring["size"][name] = {s: jnp.zeros((R, trace.rows, trace.out_size), trace.dtype) for s in trace.kinds}
+            layer = tail.layer
+            ring["x"][name] = jnp.zeros((layer.rows, R * self.steps, layer.in_size), layer.dtype)
+            shape = (R, layer.rows, layer.out_size)
+            ring["size"][name] = {s: jnp.zeros(shape, layer.dtype) for s in tail.trace.kinds}
         return ring, {name: tail.start(eps[name], self.trial) for name, tail in self.tails.items()}
 
     # -- one chunk -----------------------------------------------------------------------
@@ -164,21 +159,21 @@ class Pending:
         _, eps, grads, ring, tails = carry
         slot, oldest = number % self.slots, (number + 1) % self.slots
         leaves = (number + 1 >= self.slots) & (number + 1 < self.chunks)
-        after, seen, more, loss, aux = self.engine.look(
-            values, slices, mask, room={**ring, "sums": self.sums}, at=slot * self.steps
-        )
-        grads = jax.tree.map(jnp.add, grads, more)
+        space = Space(ring["x"], ring["credit"], ring["F"], self.sums, slot * self.steps)
+        looked = self.engine.look(values, slices, mask, space=space)
+        seen, grads = looked.factors, jax.tree.map(jnp.add, grads, looked.grads)
         (eps, grads, ring), tails = self._credit(values, eps, grads, ring, seen), dict(tails)
-        ring["x"] = {name: seen["x"][name] for name in ring["x"]}
-        for i, kept in ring["passed"].items():
-            ring["passed"][i] = {key: {d: seen["passed"][i][key][d] for d in v} for key, v in kept.items()}
+        ring["x"] = {name: seen.x[name] for name in ring["x"]}
+        for i in ring["credit"]:
+            for key in ("credit", "F"):
+                ring[key][i] = {d: getattr(seen.passed[i], key)[d] for d in ring[key][i]}
             ring["A"][i] = {s: v.at[slot].set(0.0) for s, v in ring["A"][i].items()}
             ring["Q"][i] = {(s, k): v.at[slot].set(float(s == k)) for (s, k), v in ring["Q"][i].items()}
         for source in self.sources:
-            name, tail, passed = source.name, self.tails[source.name], seen["passed"][source.population]
-            x, one = (passed["sizes"].get((name, what), {}) for what in ("x", "one"))
-            size = {s: tail.trace.full(v) for s, v in x.items()}
-            bound = {s: jnp.maximum(v, tail.trace.full(one[s])) if one else v for s, v in size.items()}
+            name, tail, passed = source.name, self.tails[source.name], seen.passed[source.population]
+            x, one = (passed.sizes.get((name, what), {}) for what in ("x", "one"))
+            size = {s: tail.layer.full(v) for s, v in x.items()}
+            bound = {s: jnp.maximum(v, tail.layer.full(one[s])) if one else v for s, v in size.items()}
             ring["size"][name] = {s: v.at[slot].set(bound[s]) for s, v in ring["size"][name].items()}
 
             def kept(slot, source=source):
@@ -189,7 +184,7 @@ class Pending:
 
             grads |= when(leaves, oldest, learn, {k: grads[k] for k in tail.trace.indices if k in grads})
             grads, tails[name] = tail.advance(tails[name], values, grads, passed, size, (leaves, oldest, kept))
-        return (after, eps, grads, ring, tails), (loss, aux)
+        return (looked.values, eps, grads, ring, tails), (looked.loss, looked.aux)
 
     def rest(self, carry: tuple, values, slices, mask) -> tuple[tuple, dict, Any]:
         """Run the last steps, fewer than a chunk has; nothing comes after them, so they do not wait.
@@ -197,31 +192,31 @@ class Pending:
         Also returns what they add to the traces.
         """
         _, eps, grads, ring, tails = carry
-        after, seen, more, loss, aux = self.engine.look(values, slices, mask)
-        grads = jax.tree.map(jnp.add, grads, more)
+        looked = self.engine.look(values, slices, mask)
+        seen, grads = looked.factors, jax.tree.map(jnp.add, grads, looked.grads)
         (eps, grads, ring), tails = self._credit(values, eps, grads, ring, seen), dict(tails)
         formed = {}
         for source in self.sources:
-            name, tail, passed = source.name, self.tails[source.name], seen["passed"][source.population]
-            x, F = seen["x"][name], passed["F"][source.drive]
+            name, tail, passed = source.name, self.tails[source.name], seen.passed[source.population]
+            x, F = seen.x[name], passed.F[source.drive]
             most = jnp.max(jnp.abs(x), -1)[..., None]
-            size = {s: jnp.sum(jnp.abs(tail.trace.over_time(v)) * most, 1) for s, v in F.items()}
-            grads = collect(grads, tail.trace.gradient(values, x, passed["ct"][source.drive]))
+            size = {s: jnp.sum(jnp.abs(tail.layer.over_time(v)) * most, 1) for s, v in F.items()}
+            grads = collect(grads, tail.trace.gradient(values, x, passed.credit[source.drive]))
             grads, tails[name] = tail.advance(tails[name], values, grads, passed, size)
             if not self.trial:
                 formed[name] = tail.trace.formed(F, x)
-        return (after, eps, grads, ring, tails), formed, (loss, aux)
+        return (looked.values, eps, grads, ring, tails), formed, (looked.loss, looked.aux)
 
     def _credit(self, values, eps, grads, ring: Ring, seen) -> tuple[dict, dict, Ring]:
         """What a chunk sends back to the chunks that wait; other sources learn from it and advance at once."""
         engine, eps, grads = self.engine, dict(eps), dict(grads)
         ring = {key: dict(kept) for key, kept in ring.items()}
         for i in engine.order:
-            others = [s for s in engine.sources(i) if s.name not in self.tails]
-            engine.train(others, seen, values, dict(eps), eps, grads)
-            eps |= {s.name: engine.traces[s.name].keep(eps[s.name]) for s in others}
+            others = [s for s in engine.graph.sources_of(i) if s.name not in self.tails]
+            learnt, grads = engine.learn(others, seen, values, eps, grads)
+            eps |= {name: engine.traces[name].keep(value) for name, value in learnt.items()}
         for i in ring["Q"]:
-            back, M, adjoint = seen["passed"][i]["back"], seen["passed"][i]["M"], engine.adjoints[i]
+            back, M, adjoint = seen.passed[i].back, seen.passed[i].M, engine.adjoints[i]
             sent = jax.vmap(lambda Q, back=back: transpose_apply(Q, back))(ring["Q"][i])
             ring["A"][i] = {s: v + sent[s] if s in sent else v for s, v in ring["A"][i].items()}
             ring["Q"][i] = jax.vmap(lambda Q, M=M, adjoint=adjoint: adjoint.product(M, Q))(ring["Q"][i])
@@ -267,8 +262,8 @@ class Kept:
             return array if slot is None else array[slot][None]
 
         self.x = cut(ring["x"][source.name])
-        self.ct = cut(ring["passed"][i]["ct"][source.drive])
-        self.F = {s: cut(v, self.kinds[s]) for s, v in ring["passed"][i]["F"][source.drive].items()}
+        self.ct = cut(ring["credit"][i][source.drive])
+        self.F = {s: cut(v, self.kinds[s]) for s, v in ring["F"][i][source.drive].items()}
         self.Q = {key: pick(v) for key, v in ring["Q"][i].items()}
         self.A = {s: pick(v) for s, v in ring["A"][i].items()}
         self.sizes = {s: pick(v)[0] for s, v in ring["size"][source.name].items()}

@@ -27,12 +27,13 @@ import jax.numpy as jnp
 
 from etrax.contract import Entries
 from etrax.contract.jacobian import Kind, matmul, transpose_apply
-from etrax.engine.engine import Engine
+from etrax.engine.adjoint import Passed
+from etrax.engine.chunk import Engine
 from etrax.engine.graph import Graph
 from etrax.engine.sources import Connection
-from etrax.engine.traces.base import Trace, collect
+from etrax.engine.traces.base import TraceValue, collect
 from etrax.engine.traces.choose import steps_to
-from etrax.engine.traces.dense import Dense
+from etrax.engine.traces.dense import DenseTrace
 
 __all__ = ["Tail", "when"]
 
@@ -68,13 +69,14 @@ class Tail:
 
     def __init__(self, engine: Engine, connection: Connection, longest: int):
         self.trace: Any = engine.traces[connection.name]
+        self.layer = engine.layers[connection.name]
         self.structure = engine.graph.structures[connection.population]
         self.adjoint = engine.adjoints[connection.population]
         self.lead: Any = None
         self.steps = 0
-        if type(self.trace) is not Dense or self.trace.pre is not None or self.trace.stored != self.trace.dtype:
+        if type(self.trace) is not DenseTrace or self.layer.pre is not None or self.trace.stored != self.layer.dtype:
             return
-        tolerance, graph = WAITED_FOR * float(jnp.finfo(self.trace.dtype).eps), engine.graph
+        tolerance, graph = WAITED_FOR * float(jnp.finfo(self.layer.dtype).eps), engine.graph
         times = {s: forgetting(graph, connection, s, tolerance) for s in self.trace.kinds}
         slow = [s for s, (_, most) in times.items() if most > longest]
         spared = [s for s, kind in self.trace.kinds.items() if kind > Kind.UNIFORM and s not in slow]
@@ -117,9 +119,9 @@ class Tail:
 
     # -- what is carried on --------------------------------------------------------------
 
-    def start(self, eps: Trace, blank: bool) -> dict:
+    def start(self, eps: TraceValue, blank: bool) -> dict:
         """The trace before the sequence; ``blank`` says that it is zero."""
-        zero = jnp.zeros((self.trace.rows, self.trace.out_size), self.trace.dtype)
+        zero = jnp.zeros((self.layer.rows, self.layer.out_size), self.layer.dtype)
         bound = {s: zero if blank else zero + _extent(item) for s, item in eps.items()}
         some = jnp.any(jnp.stack([jnp.any(b > 0) for b in bound.values()]))
         flags = dict.fromkeys(("alive", "used", "led"), jnp.zeros((), bool) if blank else some)
@@ -128,7 +130,7 @@ class Tail:
         return {"eps": eps, "r": r, "bound": bound, "size": size, **flags}
 
     def advance(
-        self, tail: dict, values, grads: dict, passed: dict, size: Bounds, leaving: tuple | None = None
+        self, tail: dict, values, grads: dict, passed: Passed, size: Bounds, leaving: tuple | None = None
     ) -> tuple[dict, dict]:
         """Give the credit that a chunk sends back, and go on to its end.
 
@@ -140,8 +142,8 @@ class Tail:
             Values of the states that the layer reads.
         grads : dict
             Gradients so far.
-        passed : dict
-            Of the chunk: ``back`` and ``M``, see `Adjoint`.
+        passed : Passed
+            Of the chunk.
         size : dict
             ``state -> `` what the trace of the chunk alone amounts to, see `pending.Pending`.
         leaving : tuple, optional
@@ -154,8 +156,8 @@ class Tail:
             The gradients and the trace.
         """
         size = {s: size[s] for s in self.followers}
-        back = transpose_apply(self._shift(tail["r"], 1.0), passed["back"])
-        M, r = self._turned(passed["M"], tail["r"], self._fits(tail, passed["M"], size, leaving))
+        back = transpose_apply(self._shift(tail["r"], 1.0), passed.back)
+        M, r = self._turned(passed.M, tail["r"], self._fits(tail, passed.M, size, leaving))
         own, tail = {k: grads[k] for k in self.trace.indices if k in grads}, {**tail, "size": size}
         own, tail, every = self._wane(own, tail, values, back, M)
         tail |= {"r": r}
@@ -177,7 +179,7 @@ class Tail:
             left = self._bounds(kept(slot).turned(self._shift({}, 1.0)), kept(slot).sizes)
 
         def fits(s, ratio):
-            moved = jnp.abs(self.trace.full(ratio)) * (enters + left[self.lead])
+            moved = jnp.abs(self.layer.full(ratio)) * (enters + left[self.lead])
             return self._all(moved <= DROPPED * jnp.maximum(left[s], size[s]), self._shape(s))
 
         return fits
@@ -239,7 +241,7 @@ class Tail:
         flags = {key: tail[key] | needed for key in ("alive", "used")}
         return {**tail, "eps": {**tail["eps"], **eps}, "bound": bound, **flags}
 
-    def whole(self, tail: dict, kept: Callable, slots: int) -> Trace:
+    def whole(self, tail: dict, kept: Callable, slots: int) -> TraceValue:
         """The trace in full, with the chunks that still wait, which are added as they are."""
         weight = {(s, s): jnp.where(tail["alive"], 1.0, 0.0) for s in self.followers}
         eps = self.trace.aged(tail["eps"], {**self._shift(tail["r"], 1.0), **weight})
@@ -250,14 +252,14 @@ class Tail:
             eps = {**eps, self.lead: jax.tree.map(jnp.add, eps[self.lead], formed[self.lead])}
         return eps
 
-    def cleared(self, tail: dict) -> Trace:
+    def cleared(self, tail: dict) -> TraceValue:
         """A trace of zero, without new memory."""
         used = tail["used"] | tail["led"]
         return when(used, 0, lambda at, eps: jax.tree.map(lambda leaf: jnp.where(at == 0, 0.0, leaf), eps), tail["eps"])
 
     def _bounds(self, M: Entries, size: Bounds) -> Bounds:
         """Bounds of the traces after a time whose product of all ``D`` is ``M``."""
-        M = {key: jnp.abs(self.trace.full(v)) for key, v in M.items()}
+        M = {key: jnp.abs(self.layer.full(v)) for key, v in M.items()}
         out = matmul(M, {(s, "size"): v for s, v in size.items()})
         return {s: out.get((s, "size"), jnp.zeros_like(next(iter(size.values())))) for s in self.trace.kinds}
 
@@ -265,7 +267,7 @@ class Tail:
         """Whether followers of size ``bound`` are more than the rounding error of a trace of ``size`` anywhere; NaN is."""
 
         def hidden(bound, size):
-            rounding = DROPPED * jnp.finfo(self.trace.dtype).eps * size
+            rounding = DROPPED * jnp.finfo(self.layer.dtype).eps * size
             worst = jnp.max(jnp.where(bound <= rounding, 0.0, bound), 1, keepdims=True)
             return jnp.all(jnp.mean(worst <= rounding, 1) >= MOST)
 

@@ -1,0 +1,296 @@
+"""One chunk of time: the parallel form of D-RTRL.
+
+1. multiply what enters from outside for the whole chunk (`Engine._send_ahead`), then scan the dynamics alone and keep the
+   states and what entered and left the projections (`Engine._simulate`);
+2. look back at all steps, from the stored states: Jacobian, learning signals, adjoints and the products of ``D``
+   (`look_back.LookBack`);
+3. gradients and the new traces are one matrix product each (`traces`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .adjoint import Adjoint, Passed, Room, Wanted, put
+from .adjoint import Steps as Scanned
+from .graph import Graph
+from .layer import Layer
+from .look_back import Begun, LookBack, Past, blocks_of
+from .multi_step import backpropagate
+from .names import Drive
+from .planning import Limits
+from .pure import Values, like
+from .signals import find_signals
+from .sources import Source
+from .step import NOTHING, Credit, Routes, Sent, Step
+from .traces.base import Asked, Found, Steps, Trace
+
+__all__ = ["ChunkResult", "Engine", "Factors", "Looked", "Parts", "Space"]
+
+Traces = dict[str, Any]  # what is held of each trace, by the name of its source
+
+
+class Parts(NamedTuple):
+    """What a learner is made of once it is compiled: what it knows of the model, its traces, the ways of its errors."""
+
+    graph: Graph
+    traces: dict[str, Trace]
+    credit: Credit = Credit()
+    routes: Routes = Routes()
+    limits: Limits = Limits()
+
+
+class Factors(NamedTuple):
+    """What products are made of: inputs by connection, and by population what its adjoint noted and what its steps were."""
+
+    x: dict[str, Any]
+    passed: dict[int, Passed]
+    steps: dict[int, Steps]
+
+
+class Looked(NamedTuple):
+    """A chunk that has run and was looked back at, before any product is formed.
+
+    Attributes
+    ----------
+    values : dict
+        Values of the written states after it.
+    factors : Factors
+        Of gradients and traces.
+    grads : dict
+        Gradients of parameters outside every projection, and all of them if credit goes through time.
+    loss, aux
+        Over time.
+    """
+
+    values: Values
+    factors: Factors
+    grads: dict[int, Any]
+    loss: Any
+    aux: Any
+
+
+class ChunkResult(NamedTuple):
+    """Values of the written states and traces after a chunk, its gradients, and over time losses and aux."""
+
+    values: Values
+    traces: Traces
+    grads: dict[int, Any]
+    loss: Any
+    aux: Any
+
+
+class Space(NamedTuple):
+    """Longer arrays that take the factors of some populations, from the step ``at`` on.
+
+    Attributes
+    ----------
+    x : dict
+        By connection.
+    credit, F : dict
+        By population, as in `Passed`.
+    sums : dict
+        Which sums of ``|M_t f_t|`` over time are asked for, ``(connection, what) -> (population, drive)``: weighted with the
+        largest input of each row for ``"x"`` and alike for ``"one"``.
+    at : int
+        Where in these arrays time begins.
+    """
+
+    x: dict[str, Any]
+    credit: dict[int, dict]
+    F: dict[int, dict]
+    sums: dict[tuple[str, str], tuple[int, Drive]]
+    at: Any
+
+
+NOWHERE = Space({}, {}, {}, {}, 0)
+
+
+class Engine:
+    """Gradients and traces over chunks, for one step function.
+
+    Parameters
+    ----------
+    parts : Parts
+        What the learner is made of.
+    fn : callable
+        ``(*slices) -> (loss or None, aux)``; runs the model once.
+    weights : list of int
+        Numbers of the parameters to differentiate.
+    slices : tuple
+        One step's arguments (shapes are enough).
+
+    Raises
+    ------
+    ValueError
+        If the loss is not a scalar, if it depends on no path from a parameter in ``weights``, or if populations
+        feed each other within one step and credit is to go through depth.
+    """
+
+    def __init__(self, parts: Parts, fn: Callable, weights: list[int], slices: tuple):
+        graph, credit = parts.graph, parts.credit
+        self.graph = graph
+        self.traces = parts.traces
+        self.credit = credit
+        self.weights = weights
+        self.step = Step(graph, fn, credit, parts.routes, slices)
+        self.written = self.step.written
+        self.used = sorted({*self.step.used, *weights})
+        self.layers: dict[str, Layer] = {name: t.layer for name, t in parts.traces.items() if t.layer is not None}
+        self.adjoints = [
+            Adjoint(p, s, graph.sources_of(i), self.step.zeros[p.hidden[0].name].dtype)
+            for i, (p, s) in enumerate(zip(graph.populations, graph.structures, strict=True))
+        ]
+        values = graph.states.read(self.used)
+        signals = find_signals(self.step, parts.traces, weights, values, slices, through_time=credit.through_time)
+        self.order = signals.order
+        adjoint_of = {s.name: parts.traces[s.name].needs_adjoint(credit.through_time) for s in graph.sources}
+        self._with_adjoint = {s.population for s in graph.sources if adjoint_of[s.name]}
+        stepwise = frozenset(s.population for s in graph.sources if not parts.traces[s.name].needs_adjoint(False))
+        single = [] if credit.through_time else weights
+        self.look_back = LookBack(self.step, self.adjoints, signals, single, stepwise, parts.limits)
+
+    def advance(self, values: Values, held: Traces, args: tuple) -> Traces:
+        """The traces after one step, from values of the states before it."""
+        out = self.step.observe(values, self.step.zeros, NOTHING, *args)[1]
+        varying = jax.tree.map(lambda a: a[None], out.varying)
+        x = {name: self.layers[name].input(value)[:, None] for name, value in out.x.items()}
+        new = dict(held)
+        for i in self.order:
+            passed = Passed()
+            if i in self._with_adjoint:
+                scanned = Scanned(jnp.arange(1), {}, varying, {})
+                end = self.adjoints[i].end(1, Wanted(forms=True))
+                passed = self.adjoints[i].back(scanned, lambda seen, i=i: blocks_of(i, seen, out.constant), end, {})
+            steps = Steps({}, blocks_of(i, varying, out.constant, steps=1))
+            factors = Factors(x, {i: passed}, {i: steps})
+            new |= self.learn(self.graph.sources_of(i), factors, values, held, {})[0]
+        return new
+
+    # -- one chunk -----------------------------------------------------------------------
+
+    def chunk(
+        self, values: Values, held: Traces, slices: tuple, mask: Any, *, first: bool = False, last: bool = False
+    ) -> ChunkResult:
+        """Run ``K`` steps; all leaves of ``slices`` and ``mask`` have a leading time axis of length ``K``.
+
+        Parameters
+        ----------
+        values, held : dict
+            Values of the states, and what is held of the traces.
+        slices, mask : pytree
+            Arguments of the steps, and the weights of their losses.
+        first, last : bool
+            Whether the trace before this chunk is zero, and whether nobody reads the one after it.
+        """
+        looked = self.look(values, slices, mask, last=last)
+        new, grads = dict(held), looked.grads
+        for i in self.order:
+            learnt, grads = self.learn(
+                self.graph.sources_of(i), looked.factors, values, held, grads, first=first, last=last
+            )
+            new |= learnt
+        new = {name: self.traces[name].keep(value) for name, value in new.items()}
+        return ChunkResult(looked.values, new, grads, looked.loss, looked.aux)
+
+    def look(self, values: Values, slices: tuple, mask: Any, *, last: bool = False, space: Space = NOWHERE) -> Looked:
+        """Run ``K`` steps and collect the factors of gradients and traces, without their products.
+
+        Parameters
+        ----------
+        values, slices, mask, last
+            As for `chunk`.
+        space : Space
+            Where to put the factors of some populations.
+        """
+        K, through_time = mask.shape[0], self.credit.through_time
+        ahead = self._send_ahead(values, slices)
+        after, states, sent, x, most = self._simulate(values, ahead, slices, K, space)
+        signals: dict[str, Any] = {}
+        grads = {i: jax.tree.map(jnp.zeros_like, values[i]) for i in self.weights}
+        done = None
+        if through_time and self.weights:
+            done = backpropagate(self.step, values, self.weights, slices, mask)
+            signals, grads = done.signals, done.grads
+        weights = {key: jnp.ones_like(most[key[0]]) if key[1] == "one" else most[key[0]] for key in space.sums}
+        past = Past(states, mask, sent, signals, slices, weights)
+        learns = bool(self.weights)
+        wanted = Wanted(back=learns, credit=learns and not through_time, forms=not last)
+        passed = {
+            i: self.adjoints[i].end(K, wanted, self._room(space, i)) for i in self.order if i in self._with_adjoint
+        }
+        at = {i: space.at if i in space.credit else 0 for i in passed}
+        found = self.look_back.run(values, past, Begun(passed, at, space.sums, grads))
+        loss, aux = (found.loss, found.aux) if done is None else (done.loss, done.aux)
+        return Looked(after, Factors(x, found.passed, found.steps), found.grads, loss, aux)
+
+    def _send_ahead(self, values: Values, slices: tuple) -> dict[str, Sent]:
+        """What enters and leaves the connections from outside in all steps of a chunk; their matrix product is one."""
+        if not self.step.ahead:
+            return {}
+        sent = self.step.simulate.vmap(set(), in_axes=(None, *[0] * len(slices)))(values, {}, *slices)
+        return {name: sent[name] for name in self.step.ahead}
+
+    def _simulate(self, values: Values, ahead: dict[str, Sent], slices: tuple, K: int, space: Space):
+        """Run the dynamics alone.
+
+        Returns values after the chunk, values of the written states at all its steps, what left each connection, what
+        entered it and, for those in ``space``, the largest input of each row by neuron.
+        """
+        layers, step = self.layers, self.step
+        fixed = {i: v for i, v in values.items() if i not in self.written}
+        start = {i: values[i] for i in self.written}
+        known = {name: sent.y for name, sent in ahead.items()}
+        begin = {name: space.at if name in space.x else 0 for name in layers}
+
+        def forward(carry, at):
+            now, x, states = carry
+            t, known, slices = at
+            new, sent = step.simulate({**fixed, **now}, known, *slices)
+            new = like(now, {**now, **new})
+            x = {name: put(x[name], layers[name].input(sent[name].x), begin[name] + t) for name in x}
+            states = jax.tree.map(lambda a, v: jax.lax.dynamic_update_index_in_dim(a, v, t + 1, 0), states, new)
+            most = {name: jnp.max(jnp.abs(layers[name].input(sent[name].x)), -1) for name in space.x if name in x}
+            return (new, x, states), ({name: sent[name].y for name in x}, most)
+
+        x = {n: jnp.zeros((a.rows, K, a.in_size), a.dtype) for n, a in layers.items()} | space.x
+        of_ahead = {n: x.pop(n) for n in ahead}
+        states = jax.tree.map(lambda v: jnp.zeros((K + 1, *v.shape), v.dtype).at[0].set(v), start)
+        (after, x, states), (sent, most) = jax.lax.scan(forward, (start, x, states), (jnp.arange(K), known, slices))
+        for n, entered in ahead.items():
+            block = jnp.swapaxes(jax.vmap(layers[n].input)(entered.x), 0, 1)
+            x[n] = jax.lax.dynamic_update_slice_in_dim(of_ahead[n], block, begin[n], 1)
+            most[n] = jnp.max(jnp.abs(block), -1).T if n in space.x else None
+        return after, states, {**sent, **known}, x, {n: layers[n].by_neuron(most[n]) for n in space.x}
+
+    def _room(self, space: Space, index: int) -> Room | None:
+        """What of the longer arrays belongs to one population, with the drives of its sums."""
+        if index not in space.credit:
+            return None
+        sums = {key: drive for key, (i, drive) in space.sums.items() if i == index}
+        return Room(space.credit[index], space.F[index], sums)
+
+    def learn(
+        self,
+        sources: Iterable[Source],
+        factors: Factors,
+        values: Values,
+        held: Traces,
+        grads: dict,
+        *,
+        first: bool = False,
+        last: bool = False,
+    ) -> tuple[Traces, dict]:
+        """The traces of some sources after a chunk, and ``grads`` with what they give; ``first`` and ``last`` as for `chunk`."""
+        new = {}
+        for source in sources:
+            trace, i = self.traces[source.name], source.population
+            trained = any(number in grads for number in trace.indices)
+            asked = Asked(own=trained and not self.credit.through_time, earlier=trained and not first, after=not last)
+            found = Found(factors.x.get(source.name), factors.passed.get(i, Passed()), factors.steps.get(i))
+            new[source.name], grads = trace.learn(held[source.name], grads, found, values, asked)
+        return new, grads

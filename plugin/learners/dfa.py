@@ -1,0 +1,55 @@
+r"""Direct feedback alignment: the error of the output through fixed random weights, and no memory of the past.
+
+.. math::
+    \nabla = \sum_t \sum_k B_{jk}\, e_{k,t} \frac{\partial s_{j,t}}{\partial h_{j,t}} f_t \otimes x_t
+
+Noekland 2016, Advances in Neural Information Processing Systems 29 (arXiv 1609.01596), equation 7, in every step of a
+spiking network: e-prop with random feedback, :class:`EProp`, with ``D = 0``. What a trace is worth to e-prop is what it
+has over this.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import brainstate
+
+from etrax.engine.traces.choose import NoCarry
+
+from .feedback import Feedback
+from .online import Composition, OnlineLearner
+
+__all__ = ["DFA"]
+
+
+class DFA(OnlineLearner):
+    """Direct feedback alignment.
+
+    Parameters
+    ----------
+    model : brainstate.nn.Module
+        One step of the network, as for :class:`EProp`.
+    feedback_seed : int, optional
+        Seed of the random feedback; brainstate's random state if left out.
+    feedback_scale : float
+        Random ``B`` is normal with standard deviation ``feedback_scale / sqrt(neurons)``, in the unit of the output.
+    name : str, optional
+        Name of the learner.
+
+    Raises
+    ------
+    ValueError
+        If ``feedback_scale`` is not positive.
+    """
+
+    def __init__(
+        self,
+        model: brainstate.nn.Module,
+        *,
+        feedback_seed: int | None = None,
+        feedback_scale: float = 1.0,
+        name: str | None = None,
+        **unread: Any,
+    ):
+        error = Feedback("random", feedback_seed, feedback_scale)
+        super().__init__(model, Composition(carry=NoCarry(), error=error, diagonal=False), name=name, **unread)

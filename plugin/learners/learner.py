@@ -1,0 +1,362 @@
+"""What all learners have in common: one interface, whatever gives the gradient."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import brainstate
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from etrax.checks import check_dt, check_mask, check_sequences
+from etrax.contract.recorder import active
+from etrax.engine.names import Path
+from etrax.text import dotted
+
+from .report import Report
+
+__all__ = ["Learner", "Outcome", "Request", "first_of", "no_trace", "one_call", "options_in", "reduced"]
+
+
+class Request(NamedTuple):
+    """What is asked of a learner over a sequence, its arguments checked; see `Learner.etrace_grad`.
+
+    Attributes
+    ----------
+    step_fn : callable
+        ``(*slices) -> (loss or None, aux)``.
+    key : tuple
+        What tells step functions apart that are compiled: the user's function and how its result is read.
+    sequences, mask
+        Time-major arguments and weights of the losses, shape ``(T,)``.
+    weights : dict
+        ``path -> State`` to differentiate; empty where no gradient is asked for.
+    """
+
+    step_fn: Callable
+    key: tuple
+    sequences: tuple
+    mask: Any
+    weights: dict[Path, brainstate.State]
+    chunk_size: int | None = None
+    trial: bool = False
+    reduction: str = "sum"
+    loss_output: str = "per_step"
+
+    @property
+    def length(self) -> int:
+        """Steps of the sequence."""
+        return len(self.mask)
+
+
+class Outcome(NamedTuple):
+    """Gradients by path, and losses and aux as they were asked for."""
+
+    grads: dict[Path, Any]
+    losses: Any
+    aux: Any
+
+
+class Learner(brainstate.nn.Module):
+    """A model that can be asked for gradients.
+
+    The interface of all learners. A subclass defines :meth:`compile_graph`, :meth:`update`, :meth:`reset_state`,
+    :meth:`report` and ``_run``, which gives what a `Request` asks for.
+
+    Parameters
+    ----------
+    model : brainstate.nn.Module
+        One step of the network.
+    name : str, optional
+        Name of the learner.
+
+    Raises
+    ------
+    TypeError
+        If ``model`` is no module, or an option is given that this learner does not read.
+
+    Attributes
+    ----------
+    traces : dict
+        ``name of a source -> EligibilityTrace``; empty where a learner carries none.
+    """
+
+    def __init__(self, model: brainstate.nn.Module, *, name: str | None = None, **unread: Any):
+        for option in unread:
+            raise TypeError(_not_read(option, type(self)))
+        super().__init__(name=name)
+        if not isinstance(model, brainstate.nn.Module):
+            raise TypeError(f"`model` must be a brainstate.nn.Module, got {type(model).__name__}.")
+        self.model = model
+        self.traces: dict[str, Any] = {}
+
+    # -- set-up --------------------------------------------------------------------------
+
+    def compile_graph(self, *args) -> None:
+        """Run one step on an example input, collect what the modules register, allocate what is carried.
+
+        Parameters
+        ----------
+        *args
+            Arguments of ``model.update`` for one step (no time axis), e.g. spikes of shape ``(batch, n_in)``.
+
+        Raises
+        ------
+        ValueError
+            If ``dt`` is not set, if ``args`` do not fit the model, or if a parameter can never get a gradient.
+        """
+        raise NotImplementedError  # abstract
+
+    def _check_example(self, args: tuple) -> None:
+        check_dt()
+        if not args:
+            raise ValueError("`compile_graph` needs an example input of one step, e.g. `learner.compile_graph(xs[0])`.")
+
+    @property
+    def param_states(self) -> dict[Path, brainstate.ParamState]:
+        """The trainable parameters by path."""
+        raise NotImplementedError  # abstract
+
+    @property
+    def hidden_states(self) -> dict[Path, brainstate.HiddenState]:
+        """The states that parameters act on through time, by path."""
+        raise NotImplementedError  # abstract
+
+    @property
+    def natural_chunk(self) -> int | None:
+        """Steps of a chunk where ``chunk_size`` is left out; None where a sequence is never divided."""
+        return None
+
+    def report(self) -> Report:
+        """What is trained by what, and at what cost; print it."""
+        raise NotImplementedError  # abstract
+
+    # -- steps and sequences ---------------------------------------------------------------
+
+    def update(self, *args) -> Any:
+        """Run one step of the model and advance what is carried."""
+        raise NotImplementedError  # abstract
+
+    def reset_state(self, batch_size: int | None = None, **kwargs) -> None:
+        """Give all states of the model their initial values and set what is carried to zero.
+
+        Parameters
+        ----------
+        batch_size : int, optional
+            As given to ``compile``; taken from the compiled model if left out.
+        """
+        raise NotImplementedError  # abstract
+
+    def etrace_grad(
+        self,
+        *sequences: Any,
+        step_fn: Callable,
+        mask: Any = None,
+        chunk_size: int | None = None,
+        weights: dict | None = None,
+        trial: bool = False,
+        reduction: str = "mean",
+        loss_output: str = "per_step",
+        has_aux: bool = False,
+        return_value: bool = False,
+    ) -> Any:
+        """Gradient over a sequence; states and traces go on from where they are.
+
+        Parameters
+        ----------
+        *sequences : pytree
+            Time-major: every leaf has the leading length ``T`` and is sliced for ``step_fn``.
+        step_fn : callable
+            ``(*slices) -> loss`` (or ``(loss, aux)``): calls this learner exactly once and returns the scalar
+            loss of the step. Define it once and pass the same object again: it is compiled once.
+        mask : array, optional
+            Weight of each step's loss, shape ``(T,)``. The trace advances at every step all the same.
+        chunk_size : int, optional
+            Steps evaluated in parallel, ``K >= 1``. Any value gives the same gradient (unless credit goes through the
+            steps of a chunk: ``vjp_method='multi-step'``, ``through_depth``); memory grows with ``K``, and by the chunks
+            that wait for their credit (some 640 steps, or four chunks, at most), not with ``T``; a sequence that is no
+            longer than these is one chunk. Chosen by the size of the trace if left out. `BPTT` and `RTRL` have no
+            chunks: they accept and ignore it.
+        weights : dict, optional
+            ``path -> ParamState`` to differentiate; all parameters of the model if left out.
+        trial : bool
+            Whether the sequence is a whole trial: the trace starts at zero and is zero afterwards, so that none is read
+            at its start and none formed at its end, which saves most of what the trace costs where chunks are few.
+            States of the model go on from where they are: call :meth:`reset_state` before, as ever.
+        reduction : {'mean', 'sum'}
+            ``'mean'`` divides by ``max(sum(mask), 1)``.
+        loss_output : {'per_step', 'masked', 'scalar'}
+            What ``return_value`` gives: the losses ``(T,)``, those times the mask, or the reduced loss.
+        has_aux : bool
+            Whether ``step_fn`` returns ``(loss, aux)``; aux comes back stacked over time.
+        return_value : bool
+            Whether to return the losses too.
+
+        Returns
+        -------
+        grads, or tuple of grads, losses, aux as asked for
+            ``grads`` is keyed like ``weights``; each gradient has the unit and structure of its parameter.
+
+        Raises
+        ------
+        ValueError
+            For sequences that are empty, of different lengths or with NaN, a mask of another length, a loss
+            that is not a scalar, a parameter that no path reaches, a ``step_fn`` that does not call the learner once.
+
+        Notes
+        -----
+        A gradient may itself be differentiated (`brainstate.transform.grad`) if the sequence is one chunk. Where chunks
+        wait, in a longer one, it may not: what is done only if needed is a loop.
+        """
+        if reduction not in ("mean", "sum"):
+            raise ValueError(f"`reduction` must be 'mean' or 'sum', got {reduction!r}.")
+        if loss_output not in ("per_step", "masked", "scalar"):
+            raise ValueError(f"`loss_output` must be 'per_step', 'masked' or 'scalar', got {loss_output!r}.")
+        T = check_sequences(sequences)
+        mask, chunk_size = check_mask(mask, T), _check_chunk_size(chunk_size)
+        weights = self.param_states if weights is None else weights
+        if not weights:
+            raise ValueError("`weights` is empty: give at least one ParamState to differentiate.")
+
+        def step(*slices):
+            result = one_call(step_fn, slices)
+            return result if has_aux else (result, None)
+
+        outcome = self._run(
+            Request(
+                step, ("grad", step_fn, has_aux), sequences, mask, weights, chunk_size, trial, reduction, loss_output
+            )
+        )
+        parts = [outcome.grads, *([outcome.losses] if return_value else []), *([outcome.aux] if has_aux else [])]
+        return parts[0] if len(parts) == 1 else tuple(parts)
+
+    def etrace_evolve(
+        self,
+        *sequences: Any,
+        step_fn: Callable | None = None,
+        chunk_size: int | None = None,
+        return_outputs: bool = False,
+    ) -> Any:
+        """Advance states and traces over a sequence, without loss and gradient.
+
+        Parameters
+        ----------
+        *sequences : pytree
+            Time-major inputs, as in :meth:`etrace_grad`.
+        step_fn : callable, optional
+            Calls the learner once per step; the learner itself if left out.
+        chunk_size : int, optional
+            As in :meth:`etrace_grad`.
+        return_outputs : bool
+            Whether to return what each step gave, stacked over time.
+
+        Returns
+        -------
+        None or pytree
+            The outputs ``(T, ...)`` if asked for.
+        """
+        T = check_sequences(sequences)
+        call: Any = self if step_fn is None else step_fn
+
+        def step(*slices):
+            out = one_call(call, slices)
+            return None, out if return_outputs else None
+
+        key, mask = ("evolve", call, return_outputs), check_mask(None, T)
+        outcome = self._run(Request(step, key, sequences, mask, {}, _check_chunk_size(chunk_size)))
+        return outcome.aux if return_outputs else None
+
+    def _run(self, request: Request) -> Outcome:
+        """What a request asks for; states of the model and what is carried are those after the sequence."""
+        raise NotImplementedError  # abstract
+
+    # -- traces --------------------------------------------------------------------------
+
+    def get_etrace_of(self, weight: brainstate.ParamState | Path | str) -> dict[Path, Any]:
+        """The eligibility trace of one parameter, in full.
+
+        Parameters
+        ----------
+        weight : ParamState, path or dotted path
+            A parameter of a projection, e.g. ``"syn.comm.weight"``, or a trained constant, e.g. ``"neu.tau"``.
+
+        Returns
+        -------
+        dict
+            ``state path -> d state / d weight``, shaped like the weight with a leading batch axis (as the model
+            has one), in the unit of the state per unit of the weight; for a constant, shaped like the state.
+
+        Raises
+        ------
+        ValueError
+            If the parameter is trained through no trace.
+        """
+        raise no_trace(weight, ())
+
+    def _named(self, weight: brainstate.ParamState | Path | str) -> Any:
+        """The parameter that is meant; None if there is none of that name."""
+        if not isinstance(weight, str | tuple | list):
+            return weight
+        named = {dotted(path): state for path, state in self.param_states.items()}
+        return named.get(weight if isinstance(weight, str) else dotted(weight))
+
+
+def options_in(kind: type[Learner]) -> set[str]:
+    """The names of the options of a class of learners."""
+    parameters = inspect.signature(kind.__init__).parameters.values()
+    return {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - {"name"}
+
+
+def _not_read(option: str, kind: type[Learner]) -> str:
+    """What to say of an option that a class of learners does not read."""
+    known, left = [], Learner.__subclasses__()
+    while left:
+        other = left.pop(0)
+        left += other.__subclasses__()
+        known += [other.__name__] if option in options_in(other) else []
+    if known:
+        return f"`{option}` is not read by {kind.__name__}, but by {', '.join(known)}: leave it out, or choose one of these."
+    own = ", ".join(sorted(options_in(kind))) or "none"
+    return f"`{option}` is no option of {kind.__name__}; its options are: {own}."
+
+
+def no_trace(weight: Any, known: list[str] | tuple[str, ...]) -> ValueError:
+    """The error for a parameter without a trace, where ``known`` have one."""
+    return ValueError(f"`weight` {weight!r} has no trace; parameters with one: {', '.join(sorted(known)) or 'none'}.")
+
+
+def _check_chunk_size(chunk_size: Any) -> int | None:
+    if chunk_size is None:
+        return None
+    if isinstance(chunk_size, bool) or not isinstance(chunk_size, int | np.integer):
+        raise TypeError(f"`chunk_size` must be None or an int, got {chunk_size!r}.")
+    if chunk_size < 1:
+        raise ValueError(f"`chunk_size` must be at least 1, got {chunk_size}.")
+    return int(chunk_size)
+
+
+def one_call(fn: Callable, slices: tuple) -> Any:
+    """``fn(*slices)``; a ValueError unless it called the learner exactly once."""
+    result = fn(*slices)
+    recorder = active()
+    if recorder is not None:
+        recorder.close()
+    return result
+
+
+def reduced(losses, mask, request: Request):
+    """Losses as they were asked for."""
+    if request.loss_output == "per_step":
+        return losses
+    losses = losses * mask
+    if request.loss_output == "masked":
+        return losses
+    return jnp.sum(losses) / (jnp.maximum(jnp.sum(mask), 1.0) if request.reduction == "mean" else 1.0)
+
+
+def first_of(sequences: tuple) -> tuple:
+    """One step's arguments."""
+    return jax.tree.map(lambda leaf: leaf[0], sequences)

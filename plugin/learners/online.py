@@ -1,0 +1,359 @@
+"""Online learners: a trace, an error that meets it, and the ways of credit inside a chunk."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
+
+import brainstate
+import brainunit as u
+import jax
+import jax.numpy as jnp
+
+from etrax.checks import check_finite
+from etrax.contract.recorder import Recorder, active
+from etrax.engine.chunk import Engine, Parts
+from etrax.engine.graph import Graph
+from etrax.engine.names import Path
+from etrax.engine.planning import Limits, chunk_length
+from etrax.engine.pure import Values
+from etrax.engine.run import run_chunks
+from etrax.engine.step import NOTHING, Credit
+from etrax.engine.traces.choose import CARRIES, Carry, DenseCarry, make_trace
+from etrax.text import dotted
+
+from .error import Error
+from .learner import Learner, Outcome, Request, first_of, no_trace, reduced
+from .report import Report, report_of_traces
+
+__all__ = ["Composition", "EligibilityTrace", "OnlineLearner", "carry_of"]
+
+_KEPT = 16  # compiled step functions kept per learner
+
+
+class EligibilityTrace(brainstate.ShortTermState):
+    """The eligibility trace of one projection: ``{state path: {"x": ..., "one": ...}}``, mantissas."""
+
+
+class Composition(NamedTuple):
+    """What an online learner is made of.
+
+    Attributes
+    ----------
+    carry : Carry
+        What is kept of the traces of weights between chunks.
+    error : Error
+        How the error of a step reaches the states.
+    credit : Credit
+        Which ways it takes from there inside a chunk.
+    diagonal : bool
+        Whether traces have a memory, the Jacobian diagonal ``D``; without it they hold the newest step only.
+    """
+
+    carry: Carry = DenseCarry()
+    error: Error = Error()
+    credit: Credit = Credit()
+    diagonal: bool = True
+
+
+class _Static(NamedTuple):
+    """What a compiled run is made for."""
+
+    chunk: int
+    reduction: str
+    loss_output: str
+    trial: bool
+
+
+class OnlineLearner(Learner):
+    """A learner that accumulates its gradient forward in time, from registered Jacobians.
+
+    Parameters
+    ----------
+    model : brainstate.nn.Module
+        One step of the network.
+    made_of : Composition
+        Trace, error and credit.
+    name : str, optional
+        Name of the learner.
+
+    Attributes
+    ----------
+    feedback_weights : dict
+        States of an error that has weights of its own; empty for others.
+    """
+
+    limits: ClassVar[Limits] = Limits()
+    graph_invisible_attrs: tuple[str, ...] = (
+        "made_of",
+        "_graph",
+        "_parts",
+        "_engine",
+        "_engines",
+        "_inputs",
+        "_advance",
+        "_perturbed",
+    )
+
+    def __init__(self, model: brainstate.nn.Module, made_of: Composition, *, name: str | None = None, **unread: Any):
+        super().__init__(model, name=name, **unread)
+        self.made_of = made_of
+        self.feedback_weights: dict[str, Any] = {}
+        self._graph: Graph | None = None
+
+    # -- set-up --------------------------------------------------------------------------
+
+    def compile_graph(self, *args) -> None:
+        """See `Learner.compile_graph`."""
+        self._check_example(args)
+        made_of = self.made_of
+        self._dt = brainstate.environ.get_dt()
+        self._inputs = _shapes(args)
+        try:
+            graph = Graph(self.model, *args, diagonal=made_of.diagonal)
+        except TypeError as error:
+            raise ValueError(
+                f"the model does not run on an example input of shape {_text(self._inputs)} ({str(error).splitlines()[0]}): check "
+                "the number of inputs, and that `batch_size` is that of the input (None for an input without a batch axis)."
+            ) from error
+        traces = {source.name: make_trace(graph, source, made_of.carry) for source in graph.sources}
+        self.traces = {name: EligibilityTrace(trace.zeros()) for name, trace in traces.items()}
+        self._graph = graph
+        self.feedback_weights = made_of.error.prepare(graph, args)
+        self._parts = Parts(graph, traces, made_of.credit, made_of.error.routes, self.limits)
+        self._engines: OrderedDict[tuple, tuple[Engine, Callable]] = OrderedDict()
+        self._engine = Engine(self._parts, lambda *a: (None, self._stepped(active(), a)), [], args)
+        self._advance = jax.jit(self._engine.advance)
+        self._perturbed = jax.jit(self._perturbed_step)
+
+    @property
+    def graph(self) -> Graph:
+        """Populations, connections and kinds found by :meth:`compile_graph`."""
+        if self._graph is None:
+            raise RuntimeError(
+                f"this {type(self).__name__} is not compiled: call `learner.compile_graph(x0)` with one step's input after "
+                "`brainstate.nn.init_all_states(model, batch_size=...)`, or use `etrax.compile(model, ..., x0, batch_size=...)`."
+            )
+        if self._dt != brainstate.environ.get("dt", None):
+            raise ValueError(
+                f"`dt` is {brainstate.environ.get('dt', None)} now but was {self._dt} when the learner was compiled: use one dt, "
+                "or call `compile_graph` again."
+            )
+        if not self._graph.current():
+            raise RuntimeError(
+                "the model's states were created anew after this learner was compiled (by `init_all_states`, or by compiling "
+                "another learner for the model): compile again, or build one model per learner."
+            )
+        return self._graph
+
+    @property
+    def param_states(self) -> dict[Path, brainstate.ParamState]:
+        """The trainable parameters by path: those of the model, and of the error where it adapts."""
+        own = {
+            ("feedback_weights", name): state
+            for name, state in self.feedback_weights.items()
+            if isinstance(state, brainstate.ParamState)
+        }
+        return {**self.graph.params, **own}
+
+    @property
+    def hidden_states(self) -> dict[Path, brainstate.HiddenState]:
+        """The states of all populations by path."""
+        return {h.path: h.state for h in self.graph.hidden}
+
+    @property
+    def natural_chunk(self) -> int:
+        """Steps whose activations weigh about as much as the traces, but at least 128 and at most 512.
+
+        Of every step a chunk holds the states and what enters a layer, and the factors of its gradient and of its trace.
+        """
+        item = jnp.zeros((), brainstate.environ.dftype()).dtype.itemsize
+        values = sum(p.rows * p.size * len(p.hidden) for p in self.graph.populations)
+        traces = self._parts.traces.values()
+        layers = [(trace.layer, trace) for trace in traces if trace.layer is not None]
+        values += sum(a.rows * (a.in_size + a.out_size * (1 + trace.products())) for a, trace in layers)
+        return int(min(512, max(128, sum(trace.nbytes() for trace in traces) // (item * values))))
+
+    def report(self) -> Report:
+        """What is traced, and at what cost; print it."""
+        return report_of_traces(self.graph, self._parts.traces)
+
+    # -- one step ------------------------------------------------------------------------
+
+    def update(self, *args) -> Any:
+        """Run one step of the model and advance the traces.
+
+        Under ``brainstate.transform.grad`` the result carries the online gradient: the gradient of
+        any loss of this step's outputs (or states) is ``L_t . eps_t``.
+
+        Raises
+        ------
+        RuntimeError
+            If the learner has not been compiled.
+        ValueError
+            If an argument has another shape than the example given to :meth:`compile_graph`.
+        """
+        graph = self.graph
+        shapes = _shapes(args)
+        if shapes != self._inputs:
+            raise ValueError(
+                f"the learner was compiled for inputs of shape {_text(self._inputs)} but got {_text(shapes)}: batch size of "
+                "data and model must agree, and the input has no time axis here; compile again for another shape."
+            )
+        recorder = active()
+        if recorder is not None:
+            recorder.call()
+            return self._stepped(recorder, args)
+        for i, leaf in enumerate(jax.tree.leaves(args)):
+            check_finite(leaf, f"input {i}")
+        engine = self._engine
+        values = graph.states.read(engine.used)
+        old = {i: jax.lax.stop_gradient(v) if i in engine.written else v for i, v in values.items()}
+        frozen = jax.tree.map(jax.lax.stop_gradient, old)
+        held = self._advance(frozen, self._read_traces(), jax.tree.map(jax.lax.stop_gradient, args))
+        weights = {graph.states.index(s): s.value for s in graph.params.values() if id(s) in graph.covered}
+        zeros = self._attach(frozen, weights, held)
+        new, out = self._perturbed(old, zeros, args)
+        graph.states.write(new)
+        self._write_traces({name: self._parts.traces[name].keep(value) for name, value in held.items()})
+        return out
+
+    def _stepped(self, recorder: Recorder, args: tuple) -> Any:
+        """One step of the model; where errors are taken from it, they reach the states as the composition says."""
+        out = self.model(*args)
+        recorder.end()
+        return self.made_of.error.fed_back(out, self.feedback_weights) if recorder.signals else out
+
+    def _perturbed_step(self, values: Values, zeros, args):
+        new, out = self._engine.step.observe(values, zeros, NOTHING, *args)
+        return new, out.aux
+
+    def _attach(self, values: Values, weights: Values, held: dict) -> dict:
+        """Zeros for all states whose derivative with respect to the weights is the trace."""
+        blank, traces = self._engine.step.zeros, self._parts.traces
+
+        @jax.custom_vjp
+        def zeros(weights, held):
+            return blank
+
+        def forward(weights, held):
+            return blank, (weights, held)
+
+        def backward(residuals, back):
+            weights, held = residuals
+            grads = jax.tree.map(jnp.zeros_like, weights)
+            for name, trace in traces.items():
+                for i, g in trace.carried({**values, **weights}, held[name], back).items():
+                    grads[i] = jax.tree.map(jnp.add, grads[i], g)
+            return grads, jax.tree.map(jnp.zeros_like, held)
+
+        zeros.defvjp(forward, backward)
+        return zeros(weights, held)
+
+    # -- sequences -----------------------------------------------------------------------
+
+    def _run(self, request: Request) -> Outcome:
+        graph, T = self.graph, request.length
+        chunk = chunk_length(T, self.natural_chunk) if request.chunk_size is None else min(T, request.chunk_size)
+        numbers = {path: graph.states.index(state) for path, state in request.weights.items()}
+        engine, run = self._engine_for(request, list(numbers.values()))
+        values = graph.states.read(engine.used)
+        held = None if request.trial else self._read_traces()
+        static = _Static(chunk, request.reduction, request.loss_output, request.trial)
+        last, held, grads, losses, aux = run(values, held, request.sequences, request.mask, static)
+        graph.states.write(last)
+        self._write_traces(held)
+        return Outcome({path: grads[i] for path, i in numbers.items()}, losses, aux)
+
+    def _engine_for(self, request: Request, weights: list[int]) -> tuple[Engine, Callable]:
+        """The engine and compiled run for a step function, made at first use."""
+        sequences = request.sequences
+        shapes = [(u.math.shape(leaf)[1:], str(jnp.result_type(leaf))) for leaf in jax.tree.leaves(sequences)]
+        key = (*request.key, tuple(weights), str(jax.tree.structure(sequences)), str(shapes))
+        engines = self._engines
+        if key not in engines:
+            engine = Engine(self._parts, request.step_fn, weights, first_of(sequences))
+            engines[key] = engine, jax.jit(partial(self._run_compiled, engine), static_argnums=4)
+            if len(engines) > _KEPT:
+                engines.pop(next(iter(engines)))
+        return engines[key]
+
+    def _run_compiled(self, engine: Engine, values: Values, held, sequences, mask, static: _Static):
+        if static.trial:
+            held = {name: trace.zeros() for name, trace in self._parts.traces.items()}
+        out = run_chunks(engine, values, held, sequences, mask, static.chunk, trial=static.trial)
+        grads = out.grads
+        if static.reduction == "mean":
+            denominator = jnp.maximum(jnp.sum(mask), 1.0)
+            grads = jax.tree.map(lambda g: (g / denominator).astype(g.dtype), grads)
+        return out.values, out.traces, grads, reduced(out.loss, mask, static), out.aux
+
+    # -- traces --------------------------------------------------------------------------
+
+    def _read_traces(self) -> dict:
+        return {name: state.value for name, state in self.traces.items()}
+
+    def _write_traces(self, held: dict) -> None:
+        for name, value in held.items():
+            self.traces[name].value = value
+
+    def reset_state(self, batch_size: int | None = None, **kwargs) -> None:
+        """See `Learner.reset_state`."""
+        batch = self.graph.populations[0].batch
+        if batch_size is not None and (batch_size,) != batch:
+            raise ValueError(
+                f"`batch_size` is {batch_size} but the learner was compiled for {batch[0] if batch else None}: compile again "
+                "for another batch size."
+            )
+        brainstate.nn.reset_all_states(self.model, batch_size=batch[0] if batch else None, **kwargs)
+        self._write_traces({name: trace.zeros() for name, trace in self._parts.traces.items()})
+
+    def get_etrace_of(self, weight: brainstate.ParamState | Path | str) -> dict[Path, Any]:
+        """See `Learner.get_etrace_of`."""
+        graph, state = self.graph, self._named(weight)
+        sources = [c for c in graph.sources if any(s is state for s in c.params.values())]
+        if state is None or not sources:
+            raise no_trace(weight, [dotted(path) for c in graph.sources for path in c.params])
+        result: dict[Path, Any] = {}
+        for source in sources:
+            population, trace = graph.populations[source.population], self._parts.traces[source.name]
+            paths = {h.name: h.path for h in population.hidden}
+            for name, item in trace.dense(self.traces[source.name].value).items():
+                path = paths[name]
+                value = trace.like_weight(item, state, population.units[name])
+                result[path] = jax.tree.map(jnp.add, result[path], value) if path in result else value
+        return result
+
+
+def carry_of(kind: str, **options: Any) -> Carry:
+    """What is kept of traces, from the name of a carry and the options that are not None.
+
+    Raises
+    ------
+    ValueError
+        If there is no such carry, or an option has a value that is not allowed.
+    TypeError
+        If an option is given that this carry does not read.
+    """
+    if kind not in CARRIES:
+        raise ValueError(f"`carry` must be one of {', '.join(CARRIES)}, got {kind!r}.")
+    given = {name: value for name, value in options.items() if value is not None}
+    reads = {name: {field.name for field in dataclasses.fields(carry)} for name, carry in CARRIES.items()}
+    for option in given:
+        if option not in reads[kind]:
+            others = " or ".join(f"carry={name!r}" for name, read in reads.items() if option in read)
+            raise TypeError(
+                f"`{option}` is not read by carry={kind!r}, but by {others}: leave it out, or choose another carry."
+            )
+    return CARRIES[kind](**given)
+
+
+def _shapes(args) -> list[tuple[int, ...]]:
+    return [u.math.shape(leaf) for leaf in jax.tree.leaves(args)]
+
+
+def _text(shapes: list[tuple[int, ...]]) -> str:
+    return ", ".join(map(str, shapes))

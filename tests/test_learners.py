@@ -1,0 +1,216 @@
+"""The contract of learners: one interface for all of them, whatever gives their gradient."""
+
+import inspect
+import warnings
+
+import brainstate
+import brainunit as u
+import jax
+import jax.numpy as jnp
+import networks
+import numpy as np
+import pytest
+from test_gradient import LIB
+
+import etrax
+from etrax import learners
+from etrax.learners import Learner
+
+ROWS = {
+    "D-RTRL": (etrax.D_RTRL, {}),
+    "window": (etrax.D_RTRL, {"carry": "window", "tolerance": 1e-2}),
+    "rank 1": (etrax.D_RTRL, {"carry": "rank1", "decay": 0.9}),
+    "no carry": (etrax.D_RTRL, {"carry": "none"}),
+    "multi-step": (etrax.D_RTRL, {"vjp_method": "multi-step"}),
+    "through depth": (etrax.D_RTRL, {"through_depth": True}),
+    "no trace": (etrax.NoTrace, {}),
+    "e-prop": (etrax.EProp, {"feedback": "symmetric"}),
+    "e-prop, random": (etrax.EProp, {"feedback": "random", "feedback_seed": 1}),
+    "e-prop, adaptive": (etrax.EProp, {"feedback": "adaptive", "feedback_seed": 1}),
+    "DFA": (etrax.DFA, {"feedback_seed": 1}),
+    "RTRL": (etrax.RTRL, {}),
+    "BPTT": (etrax.BPTT, {}),
+}
+WEIGHT = "proj0_0.comm.weight"
+
+
+def built(name):
+    case = networks.case(name)
+    return networks.Built(LIB, case.net, case.params)
+
+
+class Case:
+    """A learner of one row for a spiking network, and what is asked of it."""
+
+    def __init__(self, row):
+        algorithm, options = ROWS[row]
+        case = networks.case("recurrent alif")
+        self.xs, self.ys = case.xs, case.ys
+        self.net = networks.Built(LIB, case.net, case.params)
+        self.learner = etrax.compile(self.net, algorithm, self.xs[0], batch_size=networks.B, **options)
+
+    def step(self, x, y):
+        return networks.loss(self.learner(x), y)
+
+    def grad(self, **options):
+        self.learner.reset_state()
+        return self.learner.etrace_grad(self.xs, self.ys, step_fn=self.step, **options)
+
+
+QUICK = ("D-RTRL", "rank 1", "e-prop, adaptive", "DFA", "RTRL", "BPTT")
+
+
+@pytest.fixture(params=networks.thorough(ROWS, *QUICK), scope="module")
+def case(request):
+    with brainstate.environ.context(dt=1 * u.ms):
+        yield Case(request.param)
+
+
+def test_every_learner_has_a_row():
+    named = {kind for kind in vars(learners).values() if inspect.isclass(kind) and issubclass(kind, Learner)}
+    assert named - {Learner} == {algorithm for algorithm, _ in ROWS.values()} == set(learners.LEARNERS.values())
+
+
+def test_gradients_and_losses(case):
+    grads, losses = case.grad(return_value=True, reduction="sum")
+    assert set(grads) == set(case.learner.param_states)
+    for path, state in case.learner.param_states.items():
+        assert jax.tree.structure(grads[path]) == jax.tree.structure(state.value)
+        assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(grads[path]))
+    assert all(np.any(leaf) for path, g in grads.items() if "proj" in path[0] for leaf in jax.tree.leaves(g))
+    mask = (jnp.arange(len(case.xs)) % 3 == 0).astype(float)
+    some = dict(list(case.learner.param_states.items())[:1])
+    masked, total = case.grad(mask=mask, weights=some, return_value=True, loss_output="scalar")
+    np.testing.assert_allclose(total, jnp.sum(mask * losses) / jnp.sum(mask), rtol=1e-12)
+    whole = case.grad(mask=mask, reduction="sum")
+    for path in some:
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(jnp.sum(mask) * a, b, rtol=1e-10, atol=1e-14),
+            masked[path],
+            whole[path],
+        )
+
+
+def test_evolving_is_stepping(case):
+    learner = case.learner
+    learner.reset_state()
+    evolved = learner.etrace_evolve(case.xs, return_outputs=True)
+    states = [u.get_mantissa(s.value) for s in learner.hidden_states.values()]
+    learner.reset_state()
+    assert learner.etrace_evolve(case.xs[:5]) is None
+    stepped = [learner(x) for x in case.xs[5:]]
+    for mine, theirs in zip(u.get_mantissa(evolved)[5:], stepped, strict=True):
+        np.testing.assert_allclose(mine, u.get_mantissa(theirs), rtol=1e-12)
+    for before, state in zip(states, learner.hidden_states.values(), strict=True):
+        np.testing.assert_allclose(before, u.get_mantissa(state.value), rtol=1e-12)
+
+
+def test_the_gradient_of_a_step(case):
+    """Without a past it is that of a sequence of one step; BPTT says what it is, once."""
+    learner = case.learner
+    expected = case.grad(chunk_size=1, weights=None, mask=jnp.eye(len(case.xs))[0], reduction="sum")
+    learner.reset_state()
+    params = learner.param_states
+    fn = brainstate.transform.grad(lambda: case.step(case.xs[0], case.ys[0]), params)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        grads = fn()
+        learner.reset_state()
+        fn()
+    assert len([w for w in said if "called step by step" in str(w.message)]) == isinstance(learner, etrax.BPTT)
+    if type(learner) is not etrax.RTRL:  # whose step is a program of its own
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-14), grads, expected)
+
+
+def test_states_and_traces(case):
+    learner = case.learner
+    case.grad(chunk_size=7)
+    assert {id(s) for s in learner.hidden_states.values()} >= {id(s) for s in case.net.hidden()[0].values()}
+    assert any(np.any(u.get_mantissa(s.value)) for s in learner.hidden_states.values())
+    learner.reset_state()
+    assert not any(np.any(leaf) for trace in learner.traces.values() for leaf in jax.tree.leaves(trace.value))
+    start = [u.get_mantissa(s.value) for s in learner.hidden_states.values()]
+    brainstate.nn.reset_all_states(case.net, batch_size=networks.B)
+    jax.tree.map(
+        lambda a, s: np.testing.assert_array_equal(a, u.get_mantissa(s.value)),
+        start,
+        list(learner.hidden_states.values()),
+    )
+    with pytest.raises(ValueError, match="`weight` 'nothing' has no trace"):
+        learner.get_etrace_of("nothing")
+    assert learner.natural_chunk is None or learner.natural_chunk >= 1
+
+
+def test_the_report(case):
+    report = case.learner.report()
+    assert WEIGHT in str(report)
+    assert report.trace_bytes >= 0
+    assert str(report) == repr(report)
+
+
+def test_the_influence_of_rtrl_holds_the_traces_of_d_rtrl():
+    """Where no spike comes back, a weight acts on its own neuron only, and there the two are the same."""
+    case, found = networks.case("feed-forward alif leaky"), {}
+    for algorithm in ("rtrl", "d_rtrl"):
+        learner = etrax.compile(built("feed-forward alif leaky"), algorithm, case.xs[0], batch_size=networks.B)
+        learner.etrace_evolve(case.xs)
+        found[algorithm] = learner.get_etrace_of(WEIGHT)
+    assert set(found["d_rtrl"]) <= set(found["rtrl"])
+    for path, trace in found["d_rtrl"].items():
+        influence, trace = found["rtrl"][path]["weight"], trace["weight"]  # (B, N, I, N) and (B, I, N)
+        assert u.get_unit(influence) == u.get_unit(trace)
+        influence, trace = u.get_mantissa(influence), u.get_mantissa(trace)
+        own = jnp.einsum("bnin->bin", influence)
+        np.testing.assert_allclose(own, trace, rtol=1e-10, atol=1e-14)
+        assert np.any(trace)
+        np.testing.assert_allclose(jnp.sum(jnp.abs(influence)), jnp.sum(jnp.abs(own)), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "options", "message"),
+    [
+        ("d_rtrl", {"decay": 0.5}, "`decay` is not read by carry='dense', but by carry='rank1'"),
+        (
+            "d_rtrl",
+            {"carry": "rank1", "trace_dtype": jnp.bfloat16},
+            "`trace_dtype` is not read by carry='rank1', but by",
+        ),
+        ("eprop", {"carry": "none", "window": 5}, "`window` is not read by carry='none', but by carry='dense' or"),
+        ("d_rtrl", {"feedback": "random"}, "`feedback` is not read by D_RTRL, but by EProp"),
+        ("eprop", {"vjp_method": "multi-step"}, "`vjp_method` is not read by EProp, but by D_RTRL, NoTrace"),
+        ("dfa", {"carry": "dense"}, "`carry` is not read by DFA, but by D_RTRL, EProp"),
+        ("bptt", {"carry": "dense"}, "`carry` is not read by BPTT, but by"),
+        ("rtrl", {"feedback_seed": 1}, "`feedback_seed` is not read by RTRL, but by DFA, EProp|EProp, DFA"),
+        ("bptt", {"limits": 1}, "`limits` is no option of BPTT; its options are: none"),
+    ],
+)
+def test_an_option_that_nothing_reads(algorithm, options, message):
+    with pytest.raises(TypeError, match=message):
+        etrax.compile(built("recurrent lif"), algorithm, jnp.ones((1, 5)), **options)
+
+
+def test_what_a_method_reads():
+    assert learners.options_of("bptt") == frozenset()
+    assert learners.options_of(etrax.RTRL) == {"limit"}
+    assert {"carry", "decay", "vjp_method"} <= learners.options_of(etrax.D_RTRL, carry="rank1")
+    assert not {"window", "trace_dtype"} & learners.options_of(etrax.D_RTRL, carry="rank1")
+    for row, (algorithm, options) in ROWS.items():
+        assert set(options) <= learners.options_of(algorithm, **options), row
+
+
+@pytest.mark.parametrize("name", ["stack two", "recurrent alif"])
+def test_direct_feedback_alignment_is_e_prop_without_a_memory(name):
+    """Its gradient is that of e-prop with the same feedback whose trace is cut after each step."""
+    case = networks.case(name)
+    grads = []
+    for algorithm in ("dfa", "eprop"):
+        net = networks.Built(LIB, case.net, case.params)
+        options = {"feedback_seed": 3} | ({"feedback": "random", "carry": "none"} if algorithm == "eprop" else {})
+        learner = etrax.compile(net, algorithm, case.xs[0], batch_size=networks.B, **options)
+
+        def step(x, y, learner=learner):
+            return networks.loss(learner(x), y)
+
+        grads.append(networks.mantissas(learner.etrace_grad(case.xs, case.ys, step_fn=step, chunk_size=1)))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-14), *grads)
+    assert any(np.any(leaf) for leaf in jax.tree.leaves(grads[0]))
