@@ -113,7 +113,8 @@ def test_a_history_need_not_have_every_column(rows, labels, lines):
 
 def test_as_many_methods_as_there_are_look_different():
     methods = list(METHODS)
-    figure = plots.plot_learning([dict(row, method=m) for m in methods for row in history()[:2]])
+    rows = [dict(row, method=m) for m in methods for row in history()[:2]]
+    figure = plots.plot_learning(rows, {name: method.title for name, method in METHODS.items()})
     looks = {(line.get_color(), line.get_linestyle()) for line in curves(figure)[0]}
     assert len(looks) == 2 * len(methods)
     assert {METHODS[m].title for m in methods} <= {text.get_text() for text in figure.legends[0].get_texts()}

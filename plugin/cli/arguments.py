@@ -10,7 +10,7 @@ import brainstate
 import brainunit as u
 
 from etrax import tasks
-from etrax.experiment.settings import OPTIMIZERS, SCHEDULES, WEIGHTS, dale, options_of
+from etrax.experiment.settings import OPTIMIZERS, SCHEDULES, WEIGHTS, dale, training_options
 from etrax.training.constraints import Clamp
 
 __all__ = ["add_network", "add_training", "settings_of"]
@@ -99,7 +99,7 @@ def settings_of(args: argparse.Namespace) -> tuple[tasks.Task, tasks.Recipe, dic
         given["rate_limit"] = args.rate_limit * u.Hz
     recipe = dataclasses.replace(tasks.Recipe(), **given)  # checks the numbers
     changes = _changes(args)
-    options_of(recipe, **changes)
+    training_options(recipe, **changes)
     task = tasks.get(args.task, **({} if args.delay is None else {"delay": args.delay * u.ms}))
     recipe = dataclasses.replace(task.recipe, **given)
     task.updates(recipe.batch_size)
@@ -108,7 +108,7 @@ def settings_of(args: argparse.Namespace) -> tuple[tasks.Task, tasks.Recipe, dic
             f"{WEIGHTS}.weight": dale(task.n_in, recipe.n_rec, args.dale),
             **changes["constraints"],
         }
-    options_of(recipe, **changes).window(task.n_steps, brainstate.environ.get_dt())
+    training_options(recipe, **changes).window(task.n_steps, brainstate.environ.get_dt())
     names = {name: getattr(args, name) for name in ("optimizer", "schedule") if getattr(args, name) is not None}
     return task, recipe, {**changes, **names}
 

@@ -1,17 +1,4 @@
-"""Compare methods on a task: the same network, trials and number of updates for each, over several seeds.
-
-Every run that is finished is a file, so a comparison that was stopped goes on with those that are missing.
-
-Examples
---------
->>> import brainstate, brainunit as u, etrax.tasks
->>> from etrax.comparison import Comparison
->>> with brainstate.environ.context(dt=1.0 * u.ms):                          # doctest: +SKIP
-...     plan = Comparison(etrax.tasks.get("digits"), "etrax-experiment-digits", methods=("d_rtrl", "bptt"), seeds=3)
-...     results = plan.run()
->>> results["methods"]["d_rtrl"]["test_accuracy"]["mean"]                    # doctest: +SKIP
-0.956
-"""
+"""Compare methods on a task: the same network, trials and number of updates for each, over several seeds."""
 
 from __future__ import annotations
 
@@ -38,7 +25,7 @@ from etrax.analysis.footprint import benchmark_figures
 from etrax.checks import positive
 from etrax.experiment.fitting import Run, fit
 from etrax.experiment.methods import check_method
-from etrax.experiment.settings import OPTIMIZERS, SCHEDULES, options_of
+from etrax.experiment.settings import OPTIMIZERS, SCHEDULES, check_choices, training_options
 from etrax.files import atomic, remove_drafts, writable_folder
 from etrax.plots.style import save
 from etrax.tasks import Recipe, Task
@@ -119,8 +106,8 @@ class Comparison:
         if not 0 < threshold <= 1:
             raise ValueError(f"`threshold` must be an accuracy above 0 and up to 1, got {threshold!r}.")
         for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
-            if options.setdefault(name, next(iter(known))) not in known:
-                raise ValueError(f"`{name}` must be one of {', '.join(known)}; got {options[name]!r}.")
+            options.setdefault(name, next(iter(known)))
+        check_choices(options["optimizer"], options["schedule"])
         self.task, self.recipe, self.methods, self.seeds = task, recipe, tuple(methods), seeds
         self.updates = per_epoch * recipe.epochs if updates is None else updates
         self.threshold, self.command, self.options = threshold, command, options
@@ -132,7 +119,7 @@ class Comparison:
 
     def _settings(self) -> dict[str, str]:
         named = {name: self.options[name] for name in ("optimizer", "schedule")}
-        training = options_of(self.recipe, **{k: v for k, v in self.options.items() if k not in named}).fixed()
+        training = training_options(self.recipe, **{k: v for k, v in self.options.items() if k not in named}).fixed()
         first = next(iter(self.task.train(self.recipe.batch_size)))
         digest = hashlib.sha256(b"".join(np.ascontiguousarray(part, np.float32).tobytes() for part in first))
         return {

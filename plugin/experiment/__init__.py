@@ -12,7 +12,7 @@ Examples
 
 from .fitting import Run, fit
 from .methods import METHODS, Method, check_method
-from .settings import OPTIMIZERS, SCHEDULES, WEIGHTS, dale, options_of
+from .settings import OPTIMIZERS, SCHEDULES, WEIGHTS, check_choices, dale, training_options
 
 __all__ = [
     "METHODS",
@@ -21,8 +21,9 @@ __all__ = [
     "WEIGHTS",
     "Method",
     "Run",
+    "check_choices",
     "check_method",
     "dale",
     "fit",
-    "options_of",
+    "training_options",
 ]

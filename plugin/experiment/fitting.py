@@ -1,14 +1,4 @@
-"""Train the recurrent ALIF network of a recipe on a task, by one of several methods.
-
-Examples
---------
->>> import brainstate, brainunit as u, etrax.experiment, etrax.tasks, etrax.training
->>> with brainstate.environ.context(dt=1.0 * u.ms):                          # doctest: +SKIP
-...     task = etrax.tasks.get("digits")
-...     run = etrax.experiment.fit(task, method="d_rtrl", seed=0)
-...     print(etrax.training.evaluate(run.network, task.test(32)).accuracy)
-0.969
-"""
+"""Train the recurrent ALIF network of a recipe on a task, by one of several methods."""
 
 from __future__ import annotations
 
@@ -30,7 +20,7 @@ from etrax.training.logs import bar_of
 from etrax.training.trainer import train
 
 from .methods import check_method
-from .settings import OPTIMIZERS, SCHEDULES, options_of
+from .settings import OPTIMIZERS, SCHEDULES, check_choices, training_options
 
 __all__ = ["Run", "fit"]
 
@@ -114,10 +104,8 @@ def fit(
     """
     recipe = task.recipe if recipe is None else recipe
     chosen = check_method(method)
-    for name, given, known in (("optimizer", optimizer, OPTIMIZERS), ("schedule", schedule, SCHEDULES)):
-        if given not in known:
-            raise ValueError(f"`{name}` must be one of {', '.join(known)}; got {given!r}.")
-    options = options_of(recipe, seed, **changes)
+    check_choices(optimizer, schedule)
+    options = training_options(recipe, seed, **changes)
     task.updates(recipe.batch_size)
     network = build(task, recipe, seed=seed)
     for constraint in options.constraints.values():

@@ -11,7 +11,7 @@ from etrax.tasks import Recipe
 from etrax.training.constraints import Dale
 from etrax.training.options import TrainOptions
 
-__all__ = ["OPTIMIZERS", "SCHEDULES", "WEIGHTS", "dale", "options_of"]
+__all__ = ["OPTIMIZERS", "SCHEDULES", "WEIGHTS", "check_choices", "dale", "training_options"]
 
 WEIGHTS = "projection.comm.weight"  # of inputs and neurons onto the neurons, in the network of `etrax.network`
 OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "adabelief": "AdaBelief", "rmsprop": "RMSprop", "sgd": "SGD"}
@@ -22,7 +22,14 @@ SCHEDULES: dict[str, Callable[[float, int], Any]] = {
 }
 
 
-def options_of(recipe: Recipe, seed: int = 0, **changes: Any) -> TrainOptions:
+def check_choices(optimizer: str, schedule: str) -> None:
+    """A ValueError that lists the known ones unless both names are keys of ``OPTIMIZERS`` and ``SCHEDULES``."""
+    for name, given, known in (("optimizer", optimizer, OPTIMIZERS), ("schedule", schedule, SCHEDULES)):
+        if given not in known:
+            raise ValueError(f"`{name}` must be one of {', '.join(known)}; got {given!r}.")
+
+
+def training_options(recipe: Recipe, seed: int = 0, **changes: Any) -> TrainOptions:
     """The options of training that a recipe asks for, with some of them changed."""
     given = {
         name: getattr(recipe, name) for name in ("epochs", "batch_size", "learning_rate", "rate_limit", "rate_cost")
