@@ -11,6 +11,7 @@ HOMES = {ROOT / "neurons": "neurons.", ROOT / "synapses": "synapses.", ROOT / "p
 ARROWS = {
     "text": (),
     "files": (),
+    "storage": ("files",),
     "checks": ("text",),
     "contract": ("checks", "text"),
     "neurons": ("contract", "checks", "text"),
@@ -19,7 +20,7 @@ ARROWS = {
     "learners": ("engine", "contract", "checks", "text"),
     "data": ("checks", "files"),
     "tasks": ("data", "checks"),
-    "training": ("learners", "tasks", "data", "contract", "checks", "files", "text"),
+    "training": ("learners", "tasks", "data", "contract", "storage", "checks", "files", "text"),
     "plots": ("checks", "files", "text"),
     "analysis": ("learners", "engine", "neurons", "contract", "plots", "checks", "text"),
     "exchange": ("analysis", "neurons", "synapses", "contract", "checks", "text"),

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from etrax import storage
 from etrax.files import atomic
 from etrax.training import checkpoint
 
@@ -23,8 +24,8 @@ CONTENT = {
 
 
 def test_what_goes_in_comes_out(tmp_path):
-    checkpoint.save(tmp_path / "c.npz", CONTENT)
-    back = checkpoint.load(tmp_path / "c.npz")
+    storage.save(tmp_path / "c.npz", CONTENT)
+    back = storage.load(tmp_path / "c.npz")
     assert back["text"] == "ü"
     assert back["numbers"] == CONTENT["numbers"]
     numpy, half = back["deep"]["a"]["b"]
@@ -33,24 +34,24 @@ def test_what_goes_in_comes_out(tmp_path):
     assert back["weak"].weak_type
     assert jnp.array_equal(jax.random.key_data(back["key"]), jax.random.key_data(CONTENT["key"]))
     with pytest.raises(TypeError, match="holds numbers, texts and arrays, got set at 'a'"):
-        checkpoint.save(tmp_path / "d.npz", {"a": {1}})
+        storage.save(tmp_path / "d.npz", {"a": {1}})
     assert [path.name for path in tmp_path.iterdir()] == ["c.npz"]
 
 
 def test_damage_is_noticed_wherever_it_is(tmp_path):
     path = tmp_path / "c.npz"
-    checkpoint.save(path, {"array": np.arange(50.0)})
+    storage.save(path, {"array": np.arange(50.0)})
     whole = path.read_bytes()
-    before = checkpoint.load(path)["array"]
+    before = storage.load(path)["array"]
     for i in range(0, len(whole), 7):
         path.write_bytes(whole[:i])
         with pytest.raises(ValueError, match="damaged or cut off"):
-            checkpoint.load(path)
+            storage.load(path)
         path.write_bytes(whole[:i] + bytes([whole[i] ^ 0xFF]) + whole[i + 1 :])
         with contextlib.suppress(ValueError):  # else it is a bit that means nothing, such as a date
-            np.testing.assert_array_equal(checkpoint.load(path)["array"], before)
+            np.testing.assert_array_equal(storage.load(path)["array"], before)
     with pytest.raises(ValueError, match="none.npz"):
-        checkpoint.load(tmp_path / "none.npz")
+        storage.load(tmp_path / "none.npz")
 
 
 def test_the_newest_stay_and_the_best(tmp_path):
@@ -58,7 +59,7 @@ def test_the_newest_stay_and_the_best(tmp_path):
     for number in range(5):
         store.save(number, {"number": number}, best=number == 1)
     assert [path.name for path in store.paths()] == ["checkpoint-000000003.npz", "checkpoint-000000004.npz"]
-    assert checkpoint.load(tmp_path / "best.npz")["number"] == 1
+    assert storage.load(tmp_path / "best.npz")["number"] == 1
     for path in store.paths():
         path.write_bytes(b"")
     with pytest.raises(ValueError, match="no checkpoint in .* is whole"):
@@ -98,9 +99,9 @@ def test_a_killed_process_leaves_only_a_draft(tmp_path):
     ],
 )
 def test_states_that_do_not_fit(other, message):
-    packed = checkpoint.pack_states({"a": brainstate.State(jnp.ones(2) * u.mV)})
+    packed = storage.pack_states({"a": brainstate.State(jnp.ones(2) * u.mV)})
     with pytest.raises(ValueError, match=message):
-        checkpoint.unpack_states(other, packed)
+        storage.unpack_states(other, packed)
 
 
 def test_random_numbers_go_on():

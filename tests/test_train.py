@@ -22,6 +22,7 @@ import pytest
 import trained
 
 import etrax
+from etrax import storage
 from etrax.training import checkpoint
 
 
@@ -292,7 +293,7 @@ def test_it_stops_on_validation_with_the_best_weights(tmp_path):
     held_out = etrax.training.evaluate(learner.model, trained.validation())
     assert held_out.loss == pytest.approx(result.best_loss, rel=1e-9)
     assert result.best_loss == min(row["validation_loss"] for row in result.history)
-    best = checkpoint.load(tmp_path / "best.npz")
+    best = storage.load(tmp_path / "best.npz")
     same(
         jax.tree.leaves(best["states"]["model.out.weight"]["leaves"]),
         jax.tree.leaves(best["best"]["out.weight"]["leaves"]),

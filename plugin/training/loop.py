@@ -15,8 +15,9 @@ import braintools
 import numpy as np
 
 from etrax.data.batch import fields
+from etrax.storage import pack_states, unpack_states
 
-from .checkpoint import Checkpoints, pack_random, pack_states, unpack_random, unpack_states
+from .checkpoint import Checkpoints, pack_random, unpack_random
 from .evaluation import Evaluation
 from .feed import Feed
 from .logs import Log
