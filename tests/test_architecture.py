@@ -24,7 +24,7 @@ ARROWS = {
     "plots": ("checks", "files", "text"),
     "analysis": ("learners", "engine", "neurons", "contract", "plots", "checks", "text"),
     "exchange": ("analysis", "neurons", "synapses", "contract", "checks", "text"),
-    "network": ("learners", "neurons", "synapses", "tasks", "files", "text"),
+    "network": ("learners", "neurons", "synapses", "tasks", "storage", "text"),
     "experiment": ("network", "training", "learners", "tasks"),
     "comparison": ("experiment", "training", "analysis", "plots", "tasks", "checks", "files"),
     "cli": ("comparison", "experiment", "network", "training", "analysis", "plots", "tasks", "data", "checks", "files"),

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import brainstate
+import braintools
 import brainunit as u
 import jax
 import networks
@@ -70,18 +71,82 @@ def test_a_cost_of_high_rates_lowers_them(digits):
 
 
 def test_weights_come_back(digits, tmp_path):
-    path = tmp_path / "weights.msgpack"
+    path = tmp_path / "weights.npz"
     first, second = network.build(digits, SMALL, seed=1), network.build(digits, SMALL, seed=2)
     network.save_weights(path, first)
     network.load_weights(path, second)
     a, b = (training.evaluate(net, digits.validation(64)) for net in (first, second))
     assert a.loss == b.loss
     np.testing.assert_array_equal(a.predictions, b.predictions)
-    assert [p.name for p in tmp_path.iterdir()] == ["weights.msgpack"]
+    assert [p.name for p in tmp_path.iterdir()] == ["weights.npz"]
     with pytest.raises(ValueError, match="do not fit the network"):
         network.load_weights(path, network.build(digits, tasks.Recipe(n_rec=21)))
     with pytest.raises(FileNotFoundError, match="is not a file"):
         network.load_weights(tmp_path / "none", second)
+
+
+def weights_of(net):
+    return [np.asarray(leaf) for s in net.states(brainstate.ParamState).values() for leaf in jax.tree.leaves(s.value)]
+
+
+def as_before(path, net):
+    """Weights as earlier versions wrote them."""
+    states = net.states(brainstate.ParamState)
+    braintools.file.msgpack_save(str(path), {".".join(key): state.value for key, state in states.items()})
+
+
+def trained_for_a_batch(digits, folder, method="d_rtrl"):
+    """A network with checkpoints in the folder, the last of which holds its weights."""
+    return experiment.fit(digits, SMALL, method=method, seed=5, max_batches=1, folder=folder).network
+
+
+@pytest.mark.parametrize("kind", ["npz", "msgpack", "checkpoint", pytest.param("bptt", marks=pytest.mark.slow)])
+def test_every_file_with_weights_is_read(digits, kind, tmp_path):
+    path, first = tmp_path / "weights", network.build(digits, SMALL, seed=1)
+    if kind == "npz":
+        network.save_weights(path, first)
+    elif kind == "msgpack":
+        as_before(path, first)
+    else:
+        first = trained_for_a_batch(digits, tmp_path, "readout" if kind == "checkpoint" else kind)
+        path = tmp_path / "best.npz"
+    second = network.build(digits, SMALL, seed=2)
+    network.load_weights(path, second)
+    for ours, theirs in zip(weights_of(second), weights_of(first), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+        assert ours.dtype == theirs.dtype
+    assert u.get_unit(second.projection.comm.weight.value["weight"]) == u.mS
+
+
+@pytest.mark.parametrize("write", [network.save_weights, as_before])
+def test_weights_that_do_not_fit(digits, write, tmp_path):
+    path, whole = tmp_path / "weights", network.build(digits, SMALL)
+    write(path, whole)
+    larger = network.build(digits, tasks.Recipe(n_rec=21))
+    before = weights_of(larger)
+    with pytest.raises(
+        ValueError, match=r"do not fit the network .*has shapes \[\[84, 20\]\], .* and shapes \[\[85, 21\]\]"
+    ):
+        network.load_weights(path, larger)
+    for ours, theirs in zip(weights_of(larger), before, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(ValueError, match=r"it lacks weight and has projection.comm.weight, readout.weight beside"):
+        network.load_weights(path, brainstate.nn.Linear(2, 3))
+    other = network.build(digits, SMALL)
+    other.projection.comm.weight.value = {"weight": jax.numpy.zeros((84, 20)) * u.uS}
+    with pytest.raises(ValueError, match=r"units \['.*'\] there and .* units \['uS'\] here"):
+        network.load_weights(path, other)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(ValueError, match="damaged or cut off|holds no weights"):
+        network.load_weights(path, whole)
+
+
+def test_what_holds_no_weights(digits, tmp_path):
+    (tmp_path / "text").write_text("hello")
+    np.savez(tmp_path / "other.npz", spikes=np.zeros(3))
+    for name, message in (("text", "`path` .*text' holds no weights"), ("other.npz", "no file of `etrax`")):
+        with pytest.raises(ValueError, match=message):
+            network.load_weights(tmp_path / name, network.build(digits, SMALL))
 
 
 def test_the_command_writes_what_it_names(tmp_path, capsys):
@@ -92,7 +157,7 @@ def test_the_command_writes_what_it_names(tmp_path, capsys):
     for part in ("test accuracy", "trained in", "of traces at the peak", "D = 0", "readout only", "spikes per neuron"):
         assert part in printed
     figures = {"rasters", "states", "eligibility_trace", "learning_curves", "confusion_matrix"}
-    names = {f"{figure}.png" for figure in figures} | {"metrics.csv", "weights.msgpack", "runs"}
+    names = {f"{figure}.png" for figure in figures} | {"metrics.csv", "weights.npz", "runs"}
     assert {path.name for path in out.iterdir()} == names | {"arguments.json"}
     assert {path.name for path in (out / "runs").iterdir()} == {"d_rtrl", "no_trace", "readout"}
     assert all(str(out / name) in printed for name in names)
@@ -181,7 +246,7 @@ def test_a_stopped_command_is_resumed(tmp_path, capsys, monkeypatch):
         assert message in capsys.readouterr().err
 
     assert cli.main(["train", "digits", "--resume", str(stopped)]) == 0
-    for name in ("weights.msgpack", "runs/d_rtrl/log.csv"):
+    for name in ("weights.npz", "runs/d_rtrl/log.csv"):
         assert (stopped / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 

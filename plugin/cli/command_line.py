@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         "train",
         help="train a recurrent network of adaptive neurons on a task",
         description="Train a recurrent network of adaptive (ALIF) neurons on a task, then the same network by two controls: "
-        "with D = 0 (no eligibility trace) and with only its readout trained. Writes metrics.csv, weights.msgpack and "
+        "with D = 0 (no eligibility trace) and with only its readout trained. Writes metrics.csv, weights.npz and "
         "figures to a folder, and logs and checkpoints to its subfolder runs/.",
         epilog="Sizes and training not given here are those that suit the task. Ctrl-C saves; --resume goes on, after a crash too.",
     )
@@ -268,13 +268,13 @@ def _train(
             rows += run.history
             runs.append(run)
             if name == method:
-                save_weights(folder / "weights.msgpack", run.network)
+                save_weights(folder / "weights.npz", run.network)
     write_metrics(folder / "metrics.csv", rows)
     results = [evaluate(run.network, task.test(recipe.batch_size), task.loss) for run in runs]
     figures = _draw(runs[0], results[0], rows, folder)
     print(_summary(runs, results))
     print(f"everything together took {time.perf_counter() - start:.0f} s; written to {folder}:")
-    for path in [folder / "metrics.csv", folder / "weights.msgpack", *figures, folder / "runs"]:
+    for path in [folder / "metrics.csv", folder / "weights.npz", *figures, folder / "runs"]:
         print(f"  {path}")
 
 

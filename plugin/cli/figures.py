@@ -27,7 +27,11 @@ def add_command(commands) -> None:
         "of `etrax train`, on test trials (Yik et al. 2025, Nature Communications 16, 1545).",
     )
     command.add_argument("task", metavar="TASK", help=f"one of: {tasks.NAMES}")
-    command.add_argument("--weights", metavar="FILE", help="weights.msgpack of a training (default: initial weights)")
+    command.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="weights.npz of a training, or one of its checkpoints (default: initial weights)",
+    )
     command.add_argument("--neurons", type=int, metavar="N", help="recurrent neurons")
     command.add_argument("--trials", type=int, default=64, metavar="N", help="test trials to run (default: 64)")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="of initial weights (default: 0)")
