@@ -3,6 +3,7 @@
 ``python tests/test_readme.py`` writes the table anew.
 """
 
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -13,7 +14,6 @@ import contract
 
 import etrax
 from etrax import experiment, tasks
-from etrax.cli import command_line
 
 README = Path(__file__).parent.parent / "README.md"
 MARKS = ("<!-- models -->", "<!-- end of models -->")
@@ -40,7 +40,8 @@ def test_commands():
     lines = [shlex.split(line, comments=True)[1:] for line in blocks if line.startswith("etrax ")]
     assert len(lines) == 6
     for line in lines:
-        args = command_line._parser().parse_args(line)
+        command = importlib.import_module(f"etrax.cli.{line[0]}")
+        args = command.make_parser().parse_args(line[1:])
         assert args.task.partition(":")[0] in {*tasks.TASKS, *tasks.FAMILIES}
         assert getattr(args, "method", None) in (None, *experiment.METHODS)
 

@@ -1,6 +1,7 @@
 """Training and the command line: one small run end to end, what it writes, what bad input gets."""
 
 import csv
+import dataclasses
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from etrax import cli, experiment, network, tasks, training
+from etrax.cli import options, train
 from etrax.training import trainer
 
 SMALL = tasks.Recipe(n_rec=20, batch_size=64, epochs=2)
@@ -256,6 +258,70 @@ def test_without_scikit_learn():
     assert done.returncode == 2
     assert "pip install 'etrax[demo]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "told"),
+    [
+        ([], 0, "figures     complexity figures of a network"),
+        (["--help"], 0, "train       train a recurrent network"),
+        (["--version"], 0, "etrax "),
+        (["nonsense"], 2, "etrax: error: `command` must be one of train, experiment, figures; got 'nonsense'.\n"),
+        (["--nonsense", "train"], 2, "etrax: error: unrecognized arguments: --nonsense\n"),
+    ],
+)
+def test_the_front_answers_without_jax(words, status, told):
+    heavy = ("jax", "brainstate", "brainunit", "matplotlib", "numpy")
+    code = (
+        "import atexit, sys; from etrax.cli import main; "
+        f"atexit.register(lambda: print('imported', [m for m in {heavy} if m in sys.modules])); sys.exit(main({words}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == status
+    assert told in (done.stderr if status else done.stdout)
+    assert done.stderr.count("\n") == (status == 2)
+    assert done.stdout.splitlines()[-1] == "imported []"
+
+
+def test_options_are_those_of_the_fields():
+    """Each is read in the unit that its help names, and means what the field means."""
+    parser = train.make_parser()
+    words = [
+        "--neurons",
+        "7",
+        "--tau-a",
+        "150",
+        "--beta",
+        "0.4",
+        "--rate-limit",
+        "20",
+        "--rate-cost",
+        "0.5",
+        "--seed",
+        "3",
+    ]
+    words += ["--update", "25", "--window", "10", "90", "--tensorboard", "--keep", "1", "--min-delta", "0.01"]
+    task, recipe, changes = options.settings_of(parser.parse_args(["digits", *words, "--clamp", "-1", "1"]))
+    own = {"n_rec": 7, "tau_a": 150.0 * u.ms, "beta": 0.4 * u.mV, "rate_limit": 20.0 * u.Hz, "rate_cost": 0.5}
+    assert recipe == dataclasses.replace(task.recipe, **own)
+    assert changes == {
+        "update": 25,
+        "seed": 3,
+        "loss_window": (10.0 * u.ms, 90.0 * u.ms),
+        "tensorboard": True,
+        "keep": 1,
+        "min_delta": 0.01,
+        "constraints": {experiment.WEIGHTS: training.Clamp(-1.0 * u.mS, 1.0 * u.mS)},
+    }
+    told = " ".join(parser.format_help().split())
+    assert "--tau-a ms time constant of the adaptation, in ms --" in told
+    assert "--keep N newest checkpoints to keep, beside the best (default: 3) network" in told
+    assert "--validate-every N batches between validations (default: each epoch) --" in told
+    assert (
+        "--update WHEN when weights change: trial, chunk, step, or a number of steps between updates (default: trial) --"
+        in told
+    )
+    assert "--epochs N passes over the training trials --" in told  # each task has its own
 
 
 def test_the_command_is_installed():

@@ -1,5 +1,5 @@
 """The command ``etrax``."""
 
-from .command_line import main
+from .front import main
 
 __all__ = ["main"]

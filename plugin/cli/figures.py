@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
+import brainstate
+import brainunit as u
 import jax.numpy as jnp
 
 from etrax import tasks
@@ -15,45 +17,49 @@ from etrax.network.model import build
 from etrax.network.weights import load_weights
 from etrax.training.logs import write_metrics
 
-__all__ = ["add_command", "run"]
+from .options import add_recipe, given
+from .parser import Parser
+from .running import BAD_INPUT
+
+__all__ = ["make_parser", "run"]
 
 
-def add_command(commands) -> None:
-    """Register the command with the subparsers of ``etrax``."""
-    command = commands.add_parser(
-        "figures",
-        help="complexity figures of a network as NeuroBench defines them",
+def make_parser() -> Parser:
+    """The options of the command."""
+    parser = Parser(
+        prog="etrax figures",
         description="Footprint, connection sparsity, activation sparsity and effective synaptic operations of the network "
         "of `etrax train`, on test trials (Yik et al. 2025, Nature Communications 16, 1545).",
     )
-    command.add_argument("task", metavar="TASK", help=f"one of: {tasks.NAMES}")
-    command.add_argument(
+    parser.add_argument("task", metavar="TASK", help=f"one of: {tasks.NAMES}")
+    parser.add_argument(
         "--weights",
         metavar="FILE",
         help="weights.npz of a training, or one of its checkpoints (default: initial weights)",
     )
-    command.add_argument("--neurons", type=int, metavar="N", help="recurrent neurons")
-    command.add_argument("--trials", type=int, default=64, metavar="N", help="test trials to run (default: 64)")
-    command.add_argument("--seed", type=int, default=0, metavar="N", help="of initial weights (default: 0)")
-    command.add_argument("--out", metavar="FILE", help="CSV to write the figures to")
+    parser.add_argument("--trials", type=int, default=64, metavar="N", help="test trials to run (default: 64)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of initial weights (default: 0)")
+    parser.add_argument("--out", metavar="FILE", help="CSV to write the figures to")
+    add_recipe(parser.add_argument_group("network", "as it was trained; what is not given is as suits the task"))
+    return parser
 
 
-def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+def run(words: Sequence[str]) -> int:
     """Run the command; bad input is one line on the standard error and exit status 2."""
-    try:
-        positive("trials", args.trials, whole=True)
-        check_seed(args.seed)
-        task = tasks.get(args.task)
-        recipe = task.recipe if args.neurons is None else dataclasses.replace(task.recipe, n_rec=args.neurons)
-        network = build(task, recipe, seed=args.seed)
-        if args.weights is not None:
-            load_weights(args.weights, network)
-        if args.out is not None and not Path(args.out).parent.is_dir():
-            raise ValueError(f"`out` {args.out!r} is in no folder that exists: make the folder first.")
-        batch = next(iter(task.test(args.trials)))
-    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
-        parser.exit(2, f"etrax figures: error: {error}\n")
-    figures = benchmark_figures(network, jnp.asarray(batch.xs))
+    parser = make_parser()
+    args = parser.parse_args(words)
+    with brainstate.environ.context(dt=1.0 * u.ms):
+        with parser.reporting(2, *BAD_INPUT):
+            positive("trials", args.trials, whole=True)
+            check_seed(args.seed)
+            task = tasks.get(args.task)
+            network = build(task, dataclasses.replace(task.recipe, **given(tasks.Recipe, args)), seed=args.seed)
+            if args.weights is not None:
+                load_weights(args.weights, network)
+            if args.out is not None and not Path(args.out).parent.is_dir():
+                raise ValueError(f"`out` {args.out!r} is in no folder that exists: make the folder first.")
+            batch = next(iter(task.test(args.trials)))
+        figures = benchmark_figures(network, jnp.asarray(batch.xs))
     print(figures)
     if args.out is not None:
         write_metrics(args.out, [{"task": task.name, **figures.row()}])

@@ -107,7 +107,7 @@ class Comparison:
             raise ValueError(f"`threshold` must be an accuracy above 0 and up to 1, got {threshold!r}.")
         for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
             options.setdefault(name, next(iter(known)))
-        check_choices(options["optimizer"], options["schedule"])
+        check_choices(optimizer=options["optimizer"], schedule=options["schedule"])
         self.task, self.recipe, self.methods, self.seeds = task, recipe, tuple(methods), seeds
         self.updates = per_epoch * recipe.epochs if updates is None else updates
         self.threshold, self.command, self.options = threshold, command, options

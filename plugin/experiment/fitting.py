@@ -104,7 +104,7 @@ def fit(
     """
     recipe = task.recipe if recipe is None else recipe
     chosen = check_method(method)
-    check_choices(optimizer, schedule)
+    check_choices(optimizer=optimizer, schedule=schedule)
     options = training_options(recipe, seed, **changes)
     task.updates(recipe.batch_size)
     network = build(task, recipe, seed=seed)

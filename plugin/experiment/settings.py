@@ -22,11 +22,11 @@ SCHEDULES: dict[str, Callable[[float, int], Any]] = {
 }
 
 
-def check_choices(optimizer: str, schedule: str) -> None:
-    """A ValueError that lists the known ones unless both names are keys of ``OPTIMIZERS`` and ``SCHEDULES``."""
-    for name, given, known in (("optimizer", optimizer, OPTIMIZERS), ("schedule", schedule, SCHEDULES)):
-        if given not in known:
-            raise ValueError(f"`{name}` must be one of {', '.join(known)}; got {given!r}.")
+def check_choices(**chosen: str) -> None:
+    """A ValueError that lists the known ones unless ``optimizer`` and ``schedule``, if given, are keys of the tables above."""
+    for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+        if name in chosen and chosen[name] not in known:
+            raise ValueError(f"`{name}` must be one of {', '.join(known)}; got {chosen[name]!r}.")
 
 
 def training_options(recipe: Recipe, seed: int = 0, **changes: Any) -> TrainOptions:

@@ -1,8 +1,11 @@
-"""A network and how long to train it."""
+"""A network and how long to train it.
+
+The metadata of a field is its option of the command line: see `etrax.cli.options`.
+"""
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import dataclass, field, fields
 
 import brainunit as u
 
@@ -11,7 +14,7 @@ from etrax.checks import positive
 __all__ = ["Recipe"]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Recipe:
     """A network and how long to train it.
 
@@ -40,14 +43,27 @@ class Recipe:
         If a number is not positive, or a whole number where one is needed.
     """
 
-    n_rec: int = 100
-    tau: u.Quantity = dataclasses.field(default_factory=lambda: 20.0 * u.ms)
-    tau_a: u.Quantity = dataclasses.field(default_factory=lambda: 200.0 * u.ms)
-    tau_syn: u.Quantity = dataclasses.field(default_factory=lambda: 10.0 * u.ms)
-    tau_out: u.Quantity = dataclasses.field(default_factory=lambda: 40.0 * u.ms)
-    beta: u.Quantity = dataclasses.field(default_factory=lambda: 0.5 * u.mV)
-    weight_scale: u.Quantity = dataclasses.field(default_factory=lambda: 3.0 * u.mS)
-    rate_limit: u.Quantity = dataclasses.field(default_factory=lambda: 100.0 * u.Hz)
+    n_rec: int = field(default=100, metadata={"name": "neurons", "help": "recurrent neurons"})
+    tau: u.Quantity = field(
+        default_factory=lambda: 20.0 * u.ms, metadata={"unit": u.ms, "help": "time constant of the membrane"}
+    )
+    tau_a: u.Quantity = field(
+        default_factory=lambda: 200.0 * u.ms, metadata={"unit": u.ms, "help": "time constant of the adaptation"}
+    )
+    tau_syn: u.Quantity = field(
+        default_factory=lambda: 10.0 * u.ms, metadata={"unit": u.ms, "help": "time constant of the synapses"}
+    )
+    tau_out: u.Quantity = field(
+        default_factory=lambda: 40.0 * u.ms, metadata={"unit": u.ms, "help": "time constant of the readout"}
+    )
+    beta: u.Quantity = field(
+        default_factory=lambda: 0.5 * u.mV, metadata={"unit": u.mV, "help": "rise of the threshold per spike"}
+    )
+    weight_scale: u.Quantity = field(
+        default_factory=lambda: 3.0 * u.mS,
+        metadata={"unit": u.mS, "help": "spread of the initial weights times the root of the number of inputs"},
+    )
+    rate_limit: u.Quantity = field(default_factory=lambda: 100.0 * u.Hz, metadata={"unit": u.Hz})
     rate_cost: float = 0.1
     batch_size: int = 32
     epochs: int = 30
@@ -56,11 +72,9 @@ class Recipe:
     def __post_init__(self):
         for name in ("n_rec", "batch_size", "epochs"):
             positive(name, getattr(self, name), whole=True)
-        for name in ("tau", "tau_a", "tau_syn", "tau_out"):
-            positive(name, getattr(self, name), unit=u.ms)
-        positive("beta", self.beta, unit=u.mV)
-        positive("weight_scale", self.weight_scale, unit=u.mS)
-        positive("rate_limit", self.rate_limit, unit=u.Hz)
+        for each in fields(self):
+            if "unit" in each.metadata:
+                positive(each.name, getattr(self, each.name), unit=each.metadata["unit"])
         positive("learning_rate", self.learning_rate)
         if not self.rate_cost >= 0:
             raise ValueError(f"`rate_cost` must be a number from 0 on, got {self.rate_cost!r}.")

@@ -1,9 +1,13 @@
-"""How to train: everything that decides on the result, and when to log, validate and save."""
+"""How to train: everything that decides on the result, and when to log, validate and save.
+
+The metadata of a field is its option of the command line: see `etrax.cli.options`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from dataclasses import field
 from typing import Any
 
 import brainunit as u
@@ -73,27 +77,62 @@ class TrainOptions:
         If an option has a value that is not allowed.
     """
 
-    update: str | int = "trial"
-    chunk_size: int | None = None
+    update: str | int = field(
+        default="trial",
+        metadata={
+            "metavar": "WHEN",
+            "help": "when weights change: trial, chunk, step, or a number of steps between updates",
+        },
+    )
+    chunk_size: int | None = field(
+        default=None,
+        metadata={
+            "metavar": "K",
+            "help": "time steps evaluated in parallel; changes speed and memory, not the gradient",
+            "unset": "chosen by size",
+        },
+    )
     reset: bool = True
-    epochs: int = 1
-    max_batches: int | None = None
-    batch_size: int = 32
-    seed: int = 0
-    learning_rate: float = 1e-3
-    clip_norm: float | None = None
+    epochs: int = field(default=1, metadata={"help": "passes over the training trials"})
+    max_batches: int | None = field(default=None, metadata={"help": "stop after so many batches"})
+    batch_size: int = field(default=32, metadata={"metavar": "B", "help": "trials in a batch"})
+    seed: int = field(default=0, metadata={"help": "of weights, order of trials and spikes"})
+    learning_rate: float = field(default=1e-3, metadata={"help": "at the start"})
+    clip_norm: float | None = field(
+        default=None, metadata={"help": "largest norm of the gradient of all weights (per mS)"}
+    )
     schedule_every: str = "epoch"
-    rate_limit: u.Quantity = dataclasses.field(default_factory=lambda: 100.0 * u.Hz)
-    rate_cost: float = 0.0
-    loss_window: tuple[u.Quantity, u.Quantity] | None = None
-    constraints: Mapping[str, Callable[[Any], Any]] = dataclasses.field(default_factory=dict)
-    validate_every: int | None = None
-    patience: int | None = None
-    min_delta: float = 0.0
-    log_every: int = 10
-    tensorboard: bool = False
-    checkpoint_every: int | None = None
-    keep: int = 3
+    rate_limit: u.Quantity = field(
+        default_factory=lambda: 100.0 * u.Hz,
+        metadata={"unit": u.Hz, "help": "firing rate up to which there is no cost"},
+    )
+    rate_cost: float = field(default=0.0, metadata={"help": "weight of the cost of higher rates; 0 leaves it out"})
+    loss_window: tuple[u.Quantity, u.Quantity] | None = field(
+        default=None,
+        metadata={
+            "name": "window",
+            "metavar": ("START", "STOP"),
+            "unit": u.ms,
+            "help": "time in a trial that the loss counts in",
+        },
+    )
+    constraints: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
+    validate_every: int | None = field(
+        default=None, metadata={"help": "batches between validations", "unset": "each epoch"}
+    )
+    patience: int | None = field(
+        default=None,
+        metadata={"help": "stop after N validations without a lower loss; keep the best weights"},
+    )
+    min_delta: float = field(
+        default=0.0, metadata={"help": "by how much a validation loss must fall to count as lower"}
+    )
+    log_every: int = field(default=10, metadata={"help": "batches between rows of log.csv"})
+    tensorboard: bool = field(default=False, metadata={"help": "write the log for TensorBoard too"})
+    checkpoint_every: int | None = field(
+        default=None, metadata={"help": "batches between checkpoints", "unset": "each epoch"}
+    )
+    keep: int = field(default=3, metadata={"help": "newest checkpoints to keep, beside the best"})
 
     def __post_init__(self):
         if isinstance(self.update, str):
