@@ -153,7 +153,7 @@ def settings_of(args: argparse.Namespace) -> tuple[tasks.Task, Recipe, dict[str,
     check_choices(**chosen)
     changes = given(TrainOptions, args)
     own = {**given(Recipe, args), **{name: changes.pop(name) for name in SHARED if name in changes}}
-    constraints = {} if args.clamp is None else {WEIGHTS: Clamp(*(w * u.mS for w in args.clamp))}
+    constraints: dict[str, Any] = {} if args.clamp is None else {WEIGHTS: Clamp(*(w * u.mS for w in args.clamp))}
     training_options(dataclasses.replace(Recipe(), **own), **changes)  # checks the numbers
     task = tasks.get(args.task, **({} if args.delay is None else {"delay": args.delay * u.ms}))
     recipe = dataclasses.replace(task.recipe, **own)
