@@ -78,7 +78,7 @@ class Comparison:
         of other settings.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keyword arguments that the docstring explains one by one
         self,
         task: Task,
         folder: str | os.PathLike,

@@ -56,7 +56,7 @@ class Run:
     trace_bytes: int
 
 
-def fit(
+def fit(  # noqa: PLR0913 - keyword arguments that the docstring explains one by one
     task: Task,
     recipe: Recipe | None = None,
     *,
