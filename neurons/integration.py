@@ -36,7 +36,7 @@ def membrane_jacobian(V, current, *, R, tau, slope, drift=None, curvature=None) 
     ----------
     V : Quantity
         Potential at the start of the step, after any reset.
-    current : etrax.module.Current
+    current : etrax.Current
         The input current.
     R, tau : Quantity
         Membrane resistance and time constant.

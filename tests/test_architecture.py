@@ -2,6 +2,8 @@
 
 import ast
 import graphlib
+import importlib
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -94,3 +96,20 @@ def test_no_file_is_too_long():
         str(p.relative_to(ROOT / "plugin")): len(p.read_text().splitlines()) for p in (ROOT / "plugin").rglob("*.py")
     }
     assert {name for name, length in lengths.items() if length > LONGEST} == set(LONGER)
+
+
+def resolves(name):
+    """Whether a dotted name is that of a module, or of something in one."""
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        return all((found := getattr(found, part, None)) is not None for part in parts[length:])
+
+
+def test_names_in_the_text_exist():
+    texts = {ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *MODULES.values()}
+    named = {(p.name, name) for p in texts for name in re.findall(r"\betrax(?:\.[A-Za-z_]\w*)+", p.read_text())}
+    assert not {(file, name) for file, name in named if not resolves(name)}

@@ -37,7 +37,7 @@ class EventFile(Recordings):
     """An event file, read from disk record by record.
 
     Opening reads labels and speakers and checks what the file says of itself; spikes are checked as they are read.
-    Close it with :meth:`close`, or use it in a ``with`` block. See `etrax.data.base.Recordings` for what it can do.
+    Close it with :meth:`close`, or use it in a ``with`` block. See `etrax.data.Recordings` for what it can do.
 
     Parameters
     ----------

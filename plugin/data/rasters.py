@@ -17,7 +17,7 @@ __all__ = ["Rasters"]
 
 
 class Rasters(Recordings):
-    """NumPy spike rasters; see `etrax.data.base.Recordings` for what they can do.
+    """NumPy spike rasters; see `etrax.data.Recordings` for what they can do.
 
     Parameters
     ----------

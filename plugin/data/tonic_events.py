@@ -17,7 +17,7 @@ __all__ = ["TonicEvents"]
 
 
 class TonicEvents(Recordings):
-    """A data set of tonic; see `etrax.data.base.Recordings` for what it can do.
+    """A data set of tonic; see `etrax.data.Recordings` for what it can do.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""From a NIR graph to an etrax network; see `etrax.nir` for what stands for what."""
+"""From a NIR graph to an etrax network; see `etrax.exchange.nir_export` for what stands for what."""
 
 from __future__ import annotations
 

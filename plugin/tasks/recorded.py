@@ -42,7 +42,7 @@ def make(
     fraction : float
         Share of the records for validation, and for test if there is no file for it.
     start, duration, units
-        Time window and number of input units, as in `etrax.data.base.Recordings.batches`.
+        Time window and number of input units, as in `etrax.data.Recordings.batches`.
     count_from : float
         Part of the window after which the answer counts, from 0 to below 1.
 

@@ -77,7 +77,7 @@ class Loop:
     Attributes
     ----------
     update : callable
-        From `etrax.updates.make_update`.
+        From `etrax.training.update.make_update`.
     measure : callable, optional
         ``() -> Evaluation``, the validation.
     states, params : dict

@@ -55,7 +55,7 @@ class TrainOptions:
         ``(start, stop)`` of the time in a batch that the loss counts in, on top of the mask of the batch.
     constraints : dict
         ``pattern -> function`` of a weight, applied at the start and after each update, e.g.
-        ``{"*.comm.weight": etrax.Clamp(low=0 * u.mS)}``; see `etrax.constraints`.
+        ``{"*.comm.weight": etrax.Clamp(low=0 * u.mS)}``; see `etrax.training.constraints`.
     validate_every : int, optional
         Batches between validations; at the end of each epoch if left out.
     patience : int, optional

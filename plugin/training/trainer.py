@@ -99,7 +99,7 @@ def train(
     learner : compiled learner or brainstate.nn.Module
         A model is compiled with `D_RTRL` for batches like those of the task.
     task : Task, callable or iterable
-        Where batches come from; see `etrax.feed.Feed`.
+        Where batches come from; see `etrax.training.feed.Feed`.
     options : TrainOptions, optional
         When to update, log, validate, stop and save.
     loss : {'cross_entropy', 'stepwise_cross_entropy', 'mse'}, Loss or callable, optional
