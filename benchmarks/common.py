@@ -18,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from cases import Case
 
+from etrax import text
+
 __all__ = ["RESULTS", "Called", "Compiled", "case_from", "environment", "flat", "norm", "table", "write"]
 
 RESULTS = Path(__file__).parent / "results"
@@ -200,15 +202,7 @@ def environment() -> dict:
 
 def table(rows: list[list[str]], header: list[str]) -> str:
     """Text columns, the first and the last aligned left."""
-    cells = [header, *rows]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
-    last = len(header) - 1
-    return "\n".join(
-        "  ".join(
-            c.ljust(w) if i in (0, last) else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in cells
-    )
+    return "\n".join(text.table([header, *rows], ruled=False, indent=0, right=range(1, len(header) - 1)))
 
 
 def write(path: Path, content: dict, draw: Callable) -> None:

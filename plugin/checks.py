@@ -12,7 +12,17 @@ import numpy as np
 
 from .text import unit_text
 
-__all__ = ["check_dt", "check_finite", "check_mask", "check_seed", "check_sequences", "check_unit", "positive"]
+__all__ = [
+    "check_dt",
+    "check_finite",
+    "check_mask",
+    "check_seed",
+    "check_sequences",
+    "check_unit",
+    "is_whole",
+    "positive",
+    "whole_number",
+]
 
 
 def check_dt() -> Any:
@@ -37,8 +47,23 @@ def check_unit(value, unit: u.Unit, what: str, where: str):
     return value
 
 
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number, of Python or NumPy; a bool is none."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def whole_number(name: str, value: Any, *, least: int = 1, most: int | None = None) -> int:
+    """A whole number as an int; a ValueError naming ``name`` if it is none, or not within the bounds (both included)."""
+    if is_whole(value) and value >= least and (most is None or value <= most):
+        return int(value)
+    bounds = f"from {least} to {most}" if most is not None else "above 0" if least == 1 else f"from {least} on"
+    raise ValueError(f"`{name}` must be a whole number {bounds}, got {int(value) if is_whole(value) else repr(value)}.")
+
+
 def positive(name: str, value, *, unit: u.Unit | None = None, whole: bool = False):
     """Return ``value`` if it is a positive number (of the unit's dimension); else a ValueError naming ``name``."""
+    if whole:
+        return whole_number(name, value)
     if unit is None:
         number = value
     elif isinstance(value, u.Quantity) and value.unit.has_same_dim(unit):
@@ -47,18 +72,16 @@ def positive(name: str, value, *, unit: u.Unit | None = None, whole: bool = Fals
         raise ValueError(
             f"`{name}` must be a quantity in units like {unit}, got {value!r}: write e.g. `1.0 * u.{unit}`."
         )
-    kinds: tuple[type, ...] = (int, np.integer) if whole else (int, float, np.number)
-    kind = "a whole number" if whole else "a number"
-    if unit is None and (isinstance(number, bool) or not isinstance(number, kinds)):
-        raise ValueError(f"`{name}` must be {kind} above 0, got {value!r}.")
+    if unit is None and (isinstance(number, bool) or not isinstance(number, int | float | np.number)):
+        raise ValueError(f"`{name}` must be a number above 0, got {value!r}.")
     if not np.isfinite(number) or not number > 0:
-        raise ValueError(f"`{name}` must be {kind} above 0, got {value}.")
+        raise ValueError(f"`{name}` must be a number above 0, got {value}.")
     return value
 
 
 def check_seed(seed: Any) -> None:
     """A ValueError unless the seed is a whole number from 0 to 2**32 - 1."""
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
+    if not is_whole(seed) or not 0 <= seed < 2**32:
         raise ValueError(f"`seed` must be a whole number from 0 to 2**32 - 1, got {seed!r}.")
 
 

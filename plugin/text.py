@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import brainunit as u
 
-__all__ = ["bytes_text", "dotted", "table", "unit_text"]
+__all__ = ["bytes_text", "dotted", "quantity_text", "table", "unit_text"]
 
 
-def unit_text(unit: u.Unit) -> str:
-    """A unit as an error message or an axis names it."""
-    return "no unit" if unit.is_unitless else str(unit)
+def unit_text(unit: u.Unit, none: str = "no unit") -> str:
+    """A unit as an error message or an axis names it; ``none`` where there is none."""
+    return none if unit.is_unitless else str(unit)
+
+
+def quantity_text(value: Any, form: str) -> str:
+    """One number with its unit, if it has one; ``form`` as in `format`, e.g. ``".3g"``."""
+    return f"{float(u.get_mantissa(value)):{form}} {unit_text(u.get_unit(value), '')}".rstrip()
 
 
 def dotted(path: Iterable[Any]) -> str:
@@ -32,12 +37,30 @@ def bytes_text(n: int) -> str:
     return f"{n / 1024**power:.1f} {('B', 'KiB', 'MiB', 'GiB')[power]}"
 
 
-def table(rows: Sequence[Sequence[str]], *, ruled: bool = True) -> list[str]:
-    """Lines of a table, its columns aligned; the first row is a header, with a rule below it if asked for."""
+def table(
+    rows: Sequence[Sequence[str]], *, ruled: bool = True, indent: int = 2, right: Collection[int] = ()
+) -> list[str]:
+    """Lines of a table, its columns aligned.
+
+    Parameters
+    ----------
+    rows : sequence of sequence of str
+        The cells; the first row is the header, if there is one.
+    ruled : bool
+        Whether a rule stands below the first row.
+    indent : int
+        Spaces before each line.
+    right : collection of int
+        Columns whose text stands on the right, as numbers do.
+    """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
 
     def line(cells: Sequence[str]) -> str:
-        return "  " + "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+        padded = (
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        return " " * indent + "  ".join(padded)
 
     lines = [line(row).rstrip() for row in rows]
     return [lines[0], line(["-" * width for width in widths]), *lines[1:]] if ruled else lines

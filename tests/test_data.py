@@ -192,6 +192,8 @@ def test_without_speakers_a_split_is_stratified(tmp_path):
     ("options", "message"),
     [
         ({"batch_size": 0}, "`batch_size` must be a whole number above 0, got 0"),
+        ({"batch_size": True}, "`batch_size` must be a whole number above 0, got True"),
+        ({"units": 2.0}, "`units` must be a whole number above 0, got 2.0"),
         ({"dt": 1.0}, "`dt` must be a quantity in units like ms, got 1.0"),
         ({"duration": -1 * MS}, "`duration` must be a time above 0"),
         ({"start": 60 * MS}, "`start` is .* but the longest record ends at"),

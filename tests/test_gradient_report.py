@@ -82,7 +82,8 @@ def test_it_prints_and_plots(recurrent):
 
 def test_a_feed_forward_network_is_exact_in_every_window():
     learner, case, step = compiled("feed-forward lif")
-    report = gradient_report(learner, case.xs, case.ys, step_fn=step, windows=3)
+    report = gradient_report(learner, case.xs, case.ys, step_fn=step, windows=np.int64(3))
+    assert report.edges.shape == (4,)
     np.testing.assert_allclose(report.cosine_over_time, 1.0, rtol=1e-9)
     np.testing.assert_allclose(report.norm_ratio_over_time, 1.0, rtol=1e-9)
 
@@ -115,7 +116,8 @@ def test_silent_and_saturated_neurons_count_together(shares, words):
     assert words is None or re.search(f"neu0 {words}", remarks[0])
 
 
-def test_a_wrong_number_of_windows_is_named():
+@pytest.mark.parametrize("windows", [0, True, 2.0])
+def test_a_wrong_number_of_windows_is_named(windows):
     learner, case, step = compiled("feed-forward lif")
-    with pytest.raises(ValueError, match="`windows`.*got 0"):
-        gradient_report(learner, case.xs, case.ys, step_fn=step, windows=0)
+    with pytest.raises(ValueError, match=f"`windows` must be a whole number above 0, got {windows}"):
+        gradient_report(learner, case.xs, case.ys, step_fn=step, windows=windows)

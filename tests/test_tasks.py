@@ -254,6 +254,7 @@ def test_a_cogtask_of_ones_own():
         (lambda: tasks.Recipe(epochs=0), "`epochs` must be a whole number above 0, got 0"),
         (lambda: tasks.Recipe(tau=3.0), "`tau` must be a quantity in units like ms, got 3.0"),
         (lambda: tasks.Recipe(rate_cost=-1.0), "`rate_cost` must be a number from 0 on, got -1.0"),
+        (lambda: tasks.get("evidence", n_cues=True), "`n_cues` must be a whole number above 0, got True"),
         (lambda: tasks.get("digits").updates(5000), "`batch_size` is 5000 but task 'digits' has"),
     ],
 )

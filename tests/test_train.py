@@ -68,7 +68,15 @@ def by_hand(xs, ys, period):
     [
         ({}, 8),
         pytest.param({"update": "step"}, 1, marks=pytest.mark.slow),
-        ({"update": 3, "chunk_size": 2}, 3),
+        (
+            {
+                "update": np.int64(3),
+                "chunk_size": np.int64(2),
+                "batch_size": np.int64(trained.B),
+                "epochs": np.int64(1),
+            },
+            3,
+        ),
         pytest.param({"update": "chunk", "chunk_size": 4}, 4, marks=pytest.mark.slow),
     ],
 )
@@ -322,6 +330,10 @@ def test_a_stream_that_ends_and_one_that_is_empty():
     [
         ({"update": "often"}, "`update` must be one of step, chunk, trial, or a number"),
         ({"update": 0}, "`update` must be a whole number above 0"),
+        *(
+            ({name: True}, f"`{name}` must be a whole number above 0, got True")
+            for name in ("update", "chunk_size", "epochs", "batch_size", "max_batches", "patience", "keep")
+        ),
         ({"patience": 0}, "`patience` must be a whole number"),
         ({"rate_limit": 3.0}, "`rate_limit` must be a quantity"),
         ({"loss_window": (5 * u.ms, 1 * u.ms)}, "`loss_window` must be two times"),

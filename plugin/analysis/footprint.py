@@ -27,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from etrax.neurons import LeakyReadout
+from etrax.text import table
 
 from .probe import CONVOLUTIONS, Probe, effective_weight
 
@@ -78,16 +79,17 @@ class BenchmarkFigures:
         return {f"{name}_bytes" if name == "footprint" else name: getattr(self, name) for name in names}
 
     def __str__(self) -> str:
-        per_step = f"per sample of {self.steps} steps"
-        lines = [
-            f"footprint            {self.footprint:,} B (parameters {self.parameter_bytes:,}, states and constants "
-            f"{self.buffer_bytes:,})",
-            f"connection sparsity  {self.connection_sparsity:.4f}",
-            f"activation sparsity  {self.activation_sparsity:.4f}",
-            f"effective MACs       {self.effective_macs:,.1f} {per_step}",
-            f"effective ACs        {self.effective_acs:,.1f} {per_step}",
-            f"dense operations     {self.dense:,.1f} {per_step}",
+        per_sample = f"per sample of {self.steps} steps"
+        parts = f"(parameters {self.parameter_bytes:,}, states and constants {self.buffer_bytes:,})"
+        rows = [
+            ("footprint", f"{self.footprint:,} B {parts}"),
+            ("connection sparsity", f"{self.connection_sparsity:.4f}"),
+            ("activation sparsity", f"{self.activation_sparsity:.4f}"),
+            ("effective MACs", f"{self.effective_macs:,.1f} {per_sample}"),
+            ("effective ACs", f"{self.effective_acs:,.1f} {per_sample}"),
+            ("dense operations", f"{self.dense:,.1f} {per_sample}"),
         ]
+        lines = table(rows, ruled=False, indent=0)
         for name, layer in self.layers.items():
             lines.append(
                 f"  {name}: {layer['effective_macs']:,.1f} MACs, {layer['effective_acs']:,.1f} ACs of {layer['dense']:,.1f}"

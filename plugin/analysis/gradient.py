@@ -25,11 +25,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from etrax.checks import check_dt, check_mask, check_sequences
+from etrax.checks import check_dt, check_mask, check_sequences, whole_number
 from etrax.contract.recorder import Recorder, recording
 from etrax.engine.pure import Pure, States
 from etrax.learners.bptt import BPTT
 from etrax.plots import plot_alignment
+from etrax.text import dotted, quantity_text, table
 
 from .probe import spiking_modules
 
@@ -86,10 +87,8 @@ class GradientReport:
         ]
         for i, name in enumerate(self.parameters):
             numbers = (self.cosine[i], self.norm_ratio[i], early[i], late[i])
-            rows.append((name, *(f"{number:.3f}" for number in numbers), _text(self.norms[name])))
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        lines = [f"{self.learner} against backpropagation through time"]
-        lines += ["  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+            rows.append((name, *(f"{number:.3f}" for number in numbers), quantity_text(self.norms[name], ".3g")))
+        lines = [f"{self.learner} against backpropagation through time", *table(rows, ruled=False)]
         for name, rate in self.rates.items():
             hertz = rate.to_decimal(u.Hz)
             lines.append(f"  {name}: {hertz.mean():.1f} spikes per neuron and second, {np.mean(hertz == 0):.0%} silent")
@@ -135,14 +134,12 @@ def gradient_report(
     Raises
     ------
     ValueError
-        If ``windows`` is not a positive number, or for what `D_RTRL.etrace_grad` refuses.
+        If ``windows`` is not a whole number above 0, or for what `D_RTRL.etrace_grad` refuses.
     """
     dt = check_dt()
     T = check_sequences(sequences)
     mask = np.asarray(check_mask(mask, T))
-    if isinstance(windows, bool) or not isinstance(windows, int) or windows < 1:
-        raise ValueError(f"`windows` must be a number of windows of time, at least 1, got {windows!r}.")
-    steps = np.rint(np.linspace(0, T, min(windows, T) + 1)).astype(int)
+    steps = np.rint(np.linspace(0, T, min(whole_number("windows", windows), T) + 1)).astype(int)
     neurons = spiking_modules(learner.model)
     first = jax.tree.map(lambda leaf: leaf[0], sequences)
     states = _touched(learner, step_fn, first)
@@ -216,7 +213,7 @@ def _vectors(grads: list[dict]) -> tuple[dict[str, np.ndarray], dict[str, u.Unit
         for path, value in window.items():
             leaves = jax.tree_util.tree_leaves_with_path(value, is_leaf=lambda v: isinstance(v, u.Quantity))
             for keys, leaf in leaves:
-                name = ".".join([*map(str, path), *(str(getattr(k, "key", getattr(k, "idx", k))) for k in keys)])
+                name = dotted((*path, *keys))
                 units[name] = u.get_unit(leaf)
                 found.setdefault(name, []).append(np.asarray(u.get_mantissa(leaf), np.float64).reshape(-1))
     return {name: np.stack(rows) for name, rows in found.items()}, units
@@ -269,8 +266,3 @@ def _remarks(rates, dt, names, total) -> list[str]:
         if wild:
             remarks.append(f"{which} gives no finite gradient to {', '.join(wild)}: the loss or the network diverges.")
     return remarks
-
-
-def _text(norm) -> str:
-    unit = u.get_unit(norm)
-    return f"{float(u.get_mantissa(norm)):.3g}{'' if unit.is_unitless else f' {unit}'}"

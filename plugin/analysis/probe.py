@@ -18,6 +18,7 @@ from etrax.checks import check_dt, check_sequences
 from etrax.contract.constant import declared, is_trained, read
 from etrax.contract.pattern import pattern_of
 from etrax.neurons import LeakyReadout
+from etrax.text import dotted
 
 __all__ = ["ACTIVATIONS", "CONVOLUTIONS", "LAYERS", "Probe", "effective_weight", "spiking_modules", "watched"]
 
@@ -62,7 +63,7 @@ class Probe:
 
     def __init__(self, model: brainstate.nn.Module):
         check_dt()
-        nodes = {".".join(map(str, path)): node for path, node in model.nodes().items()}
+        nodes = {dotted(path): node for path, node in model.nodes().items()}
         self.model = model
         self.layers: dict[str, Any] = {name: node for name, node in nodes.items() if isinstance(node, LAYERS)}
         self.neurons = spiking_modules(model)
@@ -73,7 +74,7 @@ class Probe:
             for path, state in model.states(brainstate.ParamState).items()
             if any(jnp.ndim(leaf) > 1 for leaf in jax.tree.leaves(state.value))
         }
-        self.uncounted = [".".join(map(str, path)) for path, state in paths.items() if id(state) not in counted]
+        self.uncounted = [dotted(path) for path, state in paths.items() if id(state) not in counted]
         self._run = brainstate.transform.jit(self._loop)
 
     def __call__(self, xs: Any) -> Recorded:
@@ -157,7 +158,7 @@ def spiking_modules(model: brainstate.nn.Module) -> dict[str, Any]:
     """Everything in a model that emits spikes, by dotted path; of an adapted neuron the adapter, not what is inside."""
     found = {path: n for path, n in model.nodes().items() if hasattr(n, "get_spike") and hasattr(n, "varshape")}
     outer = {path: n for path, n in found.items() if not any(path[:k] in found for k in range(len(path)))}
-    return {".".join(map(str, path)): node for path, node in outer.items()}
+    return {dotted(path): node for path, node in outer.items()}
 
 
 def effective_weight(layer) -> Any:

@@ -10,7 +10,7 @@ import brainunit as u
 import jax
 import jax.numpy as jnp
 
-from etrax.text import unit_text
+from etrax.text import dotted, unit_text
 
 from .dynamics import Dynamics
 from .elementwise import Mixing, same, touched
@@ -64,7 +64,7 @@ class Adapted(Dynamics):
         }
         order = list(vars(self.module))
         ranked = sorted(found, key=lambda path: (path[0] != "V", order.index(path[0]) if path[0] in order else 0))
-        names = {path: ".".join(map(str, path)) for path in ranked}
+        names = {path: dotted(path) for path in ranked}
         taken = RESERVED | {self._output_name} if self.output is not None else RESERVED
         return {f"{name}_" if name in taken else name: found[path] for path, name in names.items()}
 
@@ -213,7 +213,7 @@ class Adapted(Dynamics):
         if leaking:
             states, drives = self._split(self._arguments(point))
             state = self._run(states, drives)[1][leaking[0]][0]
-            path = next((".".join(map(str, p)) for p, s in self.module.states().items() if s is state), state.name)
+            path = next((dotted(p) for p, s in self.module.states().items() if s is state), state.name)
             raise ValueError(
                 f"`update` of {self._title} writes {path or 'a state'}, a {type(state).__name__}, with a derivative that no trace "
                 "would follow: make it a `brainstate.HiddenState`, or stop its gradient with `jax.lax.stop_gradient`."

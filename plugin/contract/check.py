@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import brainstate
 import brainunit as u
@@ -13,11 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from etrax.checks import check_dt
+from etrax.checks import check_dt, whole_number
+from etrax.text import quantity_text
 
 from .current import Current, named_current
 from .dynamics import Dynamics
-from .jacobian import automatic, coefficient
+from .jacobian import Entries, automatic, coefficient
 from .neuron import Neuron
 from .output import SynOut
 from .synapse import Synapse
@@ -69,23 +71,33 @@ def check_jacobian(module: Dynamics | SynOut, *, points: int = 8, rtol: float = 
     Raises
     ------
     ValueError
-        If ``dt`` is not set; if an entry is wrong, is missing or has the wrong unit (it is named, with both
+        If ``dt`` is not set or ``points`` is no whole number above 0; if an entry is wrong, is missing or has the wrong unit (it is named, with both
         values); if the transition mixes neurons.
     """
     check_dt()
+    points = whole_number("points", points)
     if not isinstance(module, (Dynamics, SynOut)):
         raise TypeError(f"`module` must be an etrax neuron, synapse, filter or output, got {type(module).__name__}.")
     with jax.enable_x64(True), brainstate.environ.context(precision=64):
         module = _in_float64(module)
         rng = np.random.default_rng(seed)
         errors: dict[tuple[str, str], float] = {}
-        for point, apply, registered in _cases(module, points, rng):
-            _compare(type(module).__name__, point, apply, registered, errors, rtol, rng)
+        for case in _cases(module, points, rng):
+            for entry, error in _compare(type(module).__name__, case, rtol, rng):
+                errors[entry] = max(errors.get(entry, 0.0), error)
     return JacobianCheck(type(module).__name__, errors)
 
 
-def _cases(module, points: int, rng):
-    """``(point, transition, jacobian)`` triples; sources and targets by name."""
+class _Case(NamedTuple):
+    """A function and its registered Jacobian at a point; sources and targets by name."""
+
+    point: dict[str, Any]
+    apply: Callable[[dict], dict]
+    registered: Callable[[dict], Entries]
+
+
+def _cases(module, points: int, rng) -> Iterator[_Case]:
+    """Everything of a module that has a Jacobian, at random points."""
     if isinstance(module, SynOut):
         g = u.Quantity(rng.uniform(0.0, 2.0, points), unit=u.mS)
         if not module.is_affine:
@@ -94,13 +106,13 @@ def _cases(module, points: int, rng):
             def update(point):
                 return {"current": module.update(point["g"], point["V"])}
 
-            yield point, update, lambda point: automatic(update, point)
+            yield _Case(point, update, lambda point: automatic(update, point))
             return
 
         def affine(point):
             return named_current(*module.affine(point["g"]))
 
-        yield {"g": g}, affine, lambda point: module.jacobian()
+        yield _Case({"g": g}, affine, lambda point: module.jacobian())
         return
     if not module.hidden:
         module.init_state()
@@ -124,16 +136,16 @@ def _cases(module, points: int, rng):
             point = {**states, "current": draw(-1.0, 4.0, unit), "delta": draw(-0.2, 0.5, first)}
             if slope:
                 point["slope"] = draw(-2.0, -0.1, unit / u.get_unit(states["V"]) if "V" in states else unit / first)
-            yield point, lambda p: module.transition(**_named(p)), lambda p: module.jacobian(**_named(p))
-        yield dict(states), lambda p: {"z": module.get_spike(**p)}, lambda p: module.spike_jacobian(**p)
+            yield _Case(point, lambda p: module.transition(**_named(p)), lambda p: module.jacobian(**_named(p)))
+        yield _Case(dict(states), lambda p: {"z": module.get_spike(**p)}, lambda p: module.spike_jacobian(**p))
         return
     drive = next(name for name in inspect.signature(module.transition).parameters if name not in states)
     spikes = jnp.asarray(rng.integers(0, 2, shape), jnp.float64)
     point = {**states, drive: draw(0.0, 1.0, first) if isinstance(module, Synapse) else spikes}
-    yield point, lambda p: module.transition(**p), lambda p: module.jacobian(**p)
+    yield _Case(point, lambda p: module.transition(**p), lambda p: module.jacobian(**p))
     if isinstance(module, Synapse):
         read = dict(states)
-        yield read, lambda p: {"g": module.conductance(**p)}, lambda p: module.conductance_jacobian(**p)
+        yield _Case(read, lambda p: {"g": module.conductance(**p)}, lambda p: module.conductance_jacobian(**p))
 
 
 def _named(point: dict) -> dict:
@@ -159,17 +171,19 @@ class _Slope(SynOut):
         return 0.0 * g * self.unit, g
 
 
-def _compare(name, point, apply, registered, errors, rtol, rng) -> None:
+def _compare(name: str, case: _Case, rtol: float, rng) -> Iterator[tuple[tuple[str, str], float]]:
+    """``((target, source), largest relative error)`` of every entry; a ValueError for one that is wrong."""
+    point = case.point
     ones = jax.tree.map(jnp.ones_like, point)
     signs = jax.tree.map(lambda leaf: jnp.asarray(rng.choice([-1.0, 1.0], leaf.shape)), point)
 
     def along(point, source, tangent):
-        return jax.jvp(lambda moved: apply({**point, source: moved}), (point[source],), (tangent,))[1]
+        return jax.jvp(lambda moved: case.apply({**point, source: moved}), (point[source],), (tangent,))[1]
 
     @jax.jit
     def everything(point):
         found = {source: (along(point, source, ones[source]), along(point, source, signs[source])) for source in point}
-        return registered(point), found
+        return case.registered(point), found
 
     entries, found = everything(point)
     for source, value in point.items():
@@ -192,18 +206,14 @@ def _compare(name, point, apply, registered, errors, rtol, rng) -> None:
             error = float(np.max(np.abs(np.asarray(got) - truth))) / scale if np.any(truth) or np.any(got) else 0.0
             if error > rtol:
                 where = np.unravel_index(int(np.argmax(np.abs(np.broadcast_to(got, truth.shape) - truth))), truth.shape)
-                at = ", ".join(f"{k}={_at(v, where)}" for k, v in point.items())
+                at = ", ".join(f"{k}={quantity_text(v[where], '.4g')}" for k, v in point.items())
                 missing = " (it is missing from `jacobian`)" if (target, source) not in entries else ""
+                right = quantity_text(u.Quantity(truth[where], unit=unit / u.get_unit(value)), ".6g")
                 raise ValueError(
                     f"the registered entry {label} of {name} is wrong{missing}: {float(np.broadcast_to(got, truth.shape)[where]):.6g} "
-                    f"instead of {float(truth[where]):.6g}{_per(unit, u.get_unit(value))} at {at}."
+                    f"instead of {right} at {at}."
                 )
-            errors[target, source] = max(errors.get((target, source), 0.0), error)
-
-
-def _at(value: Any, where) -> str:
-    unit = u.get_unit(value)
-    return f"{float(u.get_mantissa(value)[where]):.4g}{'' if unit.is_unitless else f' {unit}'}"
+            yield (target, source), error
 
 
 def _in_float64(module):
@@ -223,8 +233,3 @@ def _in_float64(module):
         elif isinstance(value, brainstate.HiddenState):
             object.__setattr__(module, key, brainstate.HiddenState(jax.tree.map(widen, value.value)))
     return module
-
-
-def _per(unit: u.Unit, source: u.Unit) -> str:
-    ratio = unit / source
-    return "" if ratio.is_unitless else f" {ratio}"

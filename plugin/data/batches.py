@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import brainunit as u
 import numpy as np
 
-from .record import RecordError, check_numbers, check_whole, seconds
+from etrax.checks import whole_number
+
+from .record import RecordError, check_numbers, seconds
 
 if TYPE_CHECKING:
     from .recordings import Recordings
@@ -65,7 +67,7 @@ class Batches:
         counts: bool,
         drop_last: bool,
     ):
-        check_whole("batch_size", batch_size)
+        batch_size = whole_number("batch_size", batch_size)
         self._dt = seconds("dt", dt)
         self._start = seconds("start", start, zero=True)
         length = None if duration is None else seconds("duration", duration)
@@ -86,8 +88,8 @@ class Batches:
                     f"`start` is {start}, but the longest record ends at {source.duration}: start earlier."
                 )
         self.steps = max(1, int(np.ceil(length / self._dt * (1 - 1e-9))))
-        self.units = source.n_units if units is None else units
-        if check_whole("units", self.units) > source.n_units or source.n_units % self.units:
+        self.units = source.n_units if units is None else whole_number("units", units)
+        if self.units > source.n_units or source.n_units % self.units:
             raise ValueError(f"`units` must divide the {source.n_units} units of {source.name!r}, got {units}.")
         self._n_units: int = source.n_units
         self.batch_size, self.epoch, self.index = batch_size, 0, 0

@@ -16,6 +16,8 @@ from typing import Any
 import brainunit as u
 import numpy as np
 
+from etrax.checks import whole_number
+
 from .record import Record, RecordError, check_labels, check_speakers
 from .recordings import Recordings
 
@@ -97,9 +99,8 @@ class EventFile(Recordings):
         self.speakers = check_speakers(None if speakers is None else speakers[()], n, self.name)
         self.classes = tuple(keys or map(str, range(int(self.labels.max()) + 1)))
         stated = file.attrs.get("n_units")
-        self.n_units = n_units if n_units is not None else None if stated is None else int(stated)
-        if self.n_units is not None and self.n_units < 1:
-            raise ValueError(f"`n_units` must be a whole number above 0, got {self.n_units}.")
+        known = n_units if n_units is not None or stated is None else int(stated)
+        self.n_units = None if known is None else whole_number("n_units", known)
         length = file.attrs.get("duration")
         self.duration = None if length is None else float(length) * u.second
 

@@ -15,7 +15,6 @@ __all__ = [
     "check_numbers",
     "check_record",
     "check_speakers",
-    "check_whole",
     "seconds",
 ]
 
@@ -114,12 +113,6 @@ def seconds(name: str, value, *, zero: bool = False) -> float:
     if not np.isfinite(number) or number < 0 or (number == 0 and not zero):
         raise ValueError(f"`{name}` must be a time {'from 0 on' if zero else 'above 0'}, got {value}.")
     return number
-
-
-def check_whole(name: str, value) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"`{name}` must be a whole number above 0, got {value!r}.")
-    return int(value)
 
 
 def check_numbers(records, n: int, name: str) -> np.ndarray:

@@ -20,6 +20,7 @@ from typing import Any
 import brainunit as u
 import numpy as np
 
+from etrax.checks import is_whole, whole_number
 from etrax.files import atomic
 
 from .batch import fields
@@ -65,9 +66,7 @@ class EventWriter:
         classes: Sequence[str] | None = None,
     ):
         self._h5py = h5py_or_error()
-        if isinstance(n_units, bool) or not isinstance(n_units, int | np.integer) or not 1 <= n_units <= 2**32:
-            raise ValueError(f"`n_units` must be a whole number above 0, got {n_units!r}.")
-        self._path, self._n_units = Path(path), int(n_units)
+        self._path, self._n_units = Path(path), whole_number("n_units", n_units, most=2**32)
         self._duration = None if duration is None else seconds("duration", duration)
         self._classes = None if classes is None else tuple(classes)
         self._stack = contextlib.ExitStack()
@@ -131,7 +130,7 @@ class EventWriter:
             name,
         )
         limit = 2**16 if self._classes is None else len(self._classes)
-        if isinstance(label, bool) or not isinstance(label, int | np.integer) or not 0 <= label < limit:
+        if not is_whole(label) or not 0 <= label < limit:
             raise RecordError(f"{name} has label {label!r}; labels must be whole numbers from 0 to {limit - 1}.")
         if self._n and (speaker is None) != (len(self._file["extra/speaker"]) == 0):
             raise RecordError(f"{name} {'has no' if speaker is None else 'has a'} speaker, unlike those before it.")

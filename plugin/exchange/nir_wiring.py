@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from etrax.analysis.probe import watched
+from etrax.checks import whole_number
 from etrax.contract import Filter, Neuron
 from etrax.neurons import IF, LIF, CubaLIF, LeakyReadout
 from etrax.synapses import CUBA, AlignPostProj, CurrentProj, DeltaProj, Expon
@@ -118,9 +119,9 @@ class Wiring:
     """
 
     def __init__(self, model: brainstate.nn.Module, shape: tuple[int, ...], batch_size: int | None):
-        if batch_size is not None and shape[:1] != (batch_size,):
+        self.lead = () if batch_size is None else (whole_number("batch_size", batch_size),)
+        if shape[: len(self.lead)] != self.lead:
             raise ValueError(f"`batch_size` is {batch_size} but `x0` has shape {shape}: the batch axis comes first.")
-        self.lead = () if batch_size is None else (batch_size,)
         self.names = {id(node): "_".join(map(str, path)) for path, node in model.nodes().items()}
         nodes = list(model.nodes().values())
         self.neurons = [n for n in nodes if isinstance(n, Neuron)]

@@ -12,7 +12,7 @@ import brainunit as u
 import jax.numpy as jnp
 import numpy as np
 
-from etrax.checks import check_dt, positive
+from etrax.checks import check_dt, positive, whole_number
 from etrax.data.batch import Batch
 
 from .recipe import Recipe
@@ -85,6 +85,7 @@ class Task:
 
     def updates(self, batch_size: int) -> int:
         """Full batches in an epoch; a ValueError if there is none."""
+        batch_size = whole_number("batch_size", batch_size)
         if batch_size > self.n_train:
             raise ValueError(
                 f"`batch_size` is {batch_size} but task {self.name!r} has {self.n_train} training trials: make it smaller."
@@ -104,7 +105,7 @@ class Epoch:
     """
 
     def __init__(self, make: Callable[[int], Batch], n: int, batch_size: int):
-        positive("batch_size", batch_size, whole=True)
+        batch_size = whole_number("batch_size", batch_size)
         self._make, self._n, self._next = make, n // batch_size, 0
 
     def __iter__(self) -> Epoch:
@@ -139,7 +140,7 @@ def encoder(min_rate: u.Quantity, max_rate: u.Quantity):
 
 def batches_of(n: int, batch_size: int) -> Iterator[tuple[int, slice]]:
     """Number and extent of the batches of ``n`` trials, the last one perhaps smaller."""
-    positive("batch_size", batch_size, whole=True)
+    batch_size = whole_number("batch_size", batch_size)
     for number, start in enumerate(range(0, n, batch_size)):
         yield number, slice(start, min(start + batch_size, n))
 
@@ -152,7 +153,7 @@ def held_out(make: Callable[[int, slice], Batch], n: int) -> Callable[[int], Ite
     kept: list[Batch] = []
 
     def batches(batch_size: int) -> Iterator[Batch]:
-        positive("batch_size", batch_size, whole=True)
+        batch_size = whole_number("batch_size", batch_size)
         if not kept:
             blocks = [make(number, extent) for number, extent in batches_of(n, _BLOCK)]
             xs = np.concatenate([np.asarray(block.xs, np.int8) for block in blocks], axis=1)
@@ -175,6 +176,7 @@ def drawn(
     """
 
     def train(batch_size: int, seed: int = 0, epoch: int = 0) -> Epoch:
+        batch_size = whole_number("batch_size", batch_size)
         return Epoch(lambda number: make(batch_size, seed_of(_TRAINING, seed, epoch, number)), n_train, batch_size)
 
     def fixed(n: int, stream: int):

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from etrax.checks import positive
+from etrax.checks import positive, whole_number
 from etrax.data.batch import Batch
 
 from .base import Task, drawn, duration_steps, encoder
@@ -76,7 +76,7 @@ def make(
     ValueError
         If there is no such task or option, or an option has a bad value, or ``dt`` is not set.
     """
-    positive("copies", copies, whole=True)
+    copies = whole_number("copies", copies)
     positive("max_rate", max_rate, unit=u.Hz)
     positive("background", background, unit=u.Hz)
     wait = duration_steps("reaction", reaction)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import brainunit as u
 import numpy as np
 
-from etrax.checks import positive
+from etrax.checks import positive, whole_number
 from etrax.data.batch import Batch
 
 from .base import Task, bernoulli, drawn, duration_steps
@@ -65,7 +65,8 @@ def make(
     spread = 0 if delay_spread is None else duration_steps("delay_spread", delay_spread)
     if spread >= wait:
         raise ValueError(f"`delay_spread` is {delay_spread} but `delay` {delay}: make the spread shorter.")
-    if positive("n_cues", n_cues, whole=True) % 2 == 0:
+    n_cues = whole_number("n_cues", n_cues)
+    if n_cues % 2 == 0:
         raise ValueError(f"`n_cues` must be odd, so that one side has more; got {n_cues}.")
     rate = float(positive("max_rate", max_rate, unit=u.Hz).to_decimal(u.Hz))
     cue, pause, recall = (duration_steps("phase", phase) for phase in (_CUE, _PAUSE, _RECALL))

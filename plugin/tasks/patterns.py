@@ -15,7 +15,7 @@ from __future__ import annotations
 import brainunit as u
 import numpy as np
 
-from etrax.checks import positive
+from etrax.checks import positive, whole_number
 from etrax.data.batch import Batch
 
 from .base import Task, bernoulli, drawn, duration_steps
@@ -57,7 +57,7 @@ def make(
         for more than a spike per step, or if ``dt`` is not set.
     """
     n_steps = duration_steps("duration", duration)
-    positive("n_patterns", n_patterns, whole=True)
+    n_patterns = whole_number("n_patterns", n_patterns)
     if n_steps < _GROUPS:
         raise ValueError(f"`duration` is {duration}, which is {n_steps} steps: make it {_GROUPS} or more.")
     rate = float(positive("max_rate", max_rate, unit=u.Hz).to_decimal(u.Hz))

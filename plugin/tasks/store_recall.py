@@ -11,7 +11,7 @@ from __future__ import annotations
 import brainunit as u
 import numpy as np
 
-from etrax.checks import positive
+from etrax.checks import positive, whole_number
 from etrax.data.batch import Batch
 
 from .base import Task, bernoulli, drawn, duration_steps
@@ -45,7 +45,8 @@ def make(*, n_periods: int = 6, period: u.Quantity = 200.0 * u.ms, max_rate: u.Q
         a spike per step, or if ``dt`` is not set.
     """
     length = duration_steps("period", period)
-    if positive("n_periods", n_periods, whole=True) < 2:
+    n_periods = whole_number("n_periods", n_periods)
+    if n_periods < 2:
         raise ValueError(f"`n_periods` must be 2 or more, one to store and one to recall; got {n_periods}.")
     rate = float(positive("max_rate", max_rate, unit=u.Hz).to_decimal(u.Hz))
     n_steps = n_periods * length

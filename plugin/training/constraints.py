@@ -20,6 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from etrax.text import dotted
+
 __all__ = ["Clamp", "Dale", "make_projection"]
 
 
@@ -125,7 +127,7 @@ def make_projection(
     for pattern, function in constraints.items():
         found = []
         for path, state in params.items():
-            whole = ".".join(map(str, path))
+            whole = dotted(path)
             for name in _leaves(whole, state.value)[0]:
                 known |= {whole, name}
                 if fnmatchcase(whole, pattern) or fnmatchcase(name, pattern):
@@ -148,9 +150,7 @@ def make_projection(
 def _leaves(whole: str, value) -> tuple[dict[str, Any], Any]:
     """The arrays of a parameter by name, and how to put them together again."""
     flat, structure = jax.tree_util.tree_flatten_with_path(value, is_leaf=lambda leaf: isinstance(leaf, u.Quantity))
-    return {
-        ".".join([whole, *(str(getattr(k, "key", getattr(k, "idx", k))) for k in path)]): v for path, v in flat
-    }, structure
+    return {dotted((whole, *path)): leaf for path, leaf in flat}, structure
 
 
 def _checked(new, old, name: str):

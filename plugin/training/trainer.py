@@ -29,6 +29,7 @@ from etrax.files import writable_folder
 from etrax.learners.compilation import compiled
 from etrax.learners.online import EligibilityTrace
 from etrax.tasks import Task
+from etrax.text import dotted
 
 from .checkpoint import Checkpoints, optimizer_states
 from .constraints import make_projection
@@ -246,4 +247,4 @@ def _kept(learner: Any, options: TrainOptions) -> dict[str, brainstate.State]:
 
 
 def _named(states) -> dict[str, brainstate.State]:
-    return {".".join(map(str, path)): state for path, state in states.items()}
+    return {dotted(path): state for path, state in states.items()}

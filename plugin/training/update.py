@@ -91,7 +91,7 @@ def make_update(
 
 def _period(learner, options: TrainOptions, T: int) -> tuple[int, int | None]:
     """Steps between updates, and steps evaluated in parallel (None: the learner's choice)."""
-    chunk = options.chunk_size
+    chunk = None if options.chunk_size is None else int(options.chunk_size)  # learners take no numbers of NumPy
     if options.update == "trial":
         return T, chunk
     if options.update == "chunk":
