@@ -83,7 +83,7 @@ SYNAPSES = {
 class Net(brainstate.nn.Module):
     """Weights, synapse, neuron and a leaky readout; adapted, or (`plain`) called by hand without this package."""
 
-    def __init__(self, neuron, synapse, unit, scale, *, plain=False, recurrent=False, seed=0):
+    def __init__(self, neuron, synapse, unit, scale, *, plain=False, recurrent=False, seed=0):  # noqa: PLR0913 - parts, and how they are used
         super().__init__()
         rng = np.random.default_rng(seed)
         self.plain, self.recurrent, self.unit = plain, recurrent, unit

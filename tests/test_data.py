@@ -15,7 +15,7 @@ h5py = pytest.importorskip("h5py")
 MS = 1.0 * u.ms
 
 
-def write(path, *, n=6, n_units=20, speakers=True, n_classes=2, spikes=30, seed=0):
+def write(path, *, n=6, n_units=20, speakers=True, n_classes=2, spikes=30, seed=0):  # noqa: PLR0913 - what a file may be like
     """A file of random records, and the records."""
     rng = np.random.default_rng(seed)
     records = []

@@ -61,21 +61,20 @@ def _as_far_as_the_library_goes(request):
         pytest.skip(f"this release of brainunit differentiates products with a {name} wrongly")
 
 
-def train(net, algorithm, xs, ys, batch=True, chunk_size=None, penalty=None, **options):
-    learner = etrax.compile(net, algorithm, xs[0], batch_size=B if batch else None, **options)
+def train(net, algorithm, sequences, batch=True, chunk_size=None, penalty=None, **options):
+    learner = etrax.compile(net, algorithm, sequences[0][0], batch_size=B if batch else None, **options)
 
     def step(x, y):
         return jnp.mean((learner(x) - y) ** 2) + (0.0 if penalty is None else penalty())
 
     more = {} if chunk_size is None else {"chunk_size": chunk_size}
-    grads = learner.etrace_grad(xs, ys, step_fn=step, **more)
+    grads = learner.etrace_grad(*sequences, step_fn=step, **more)
     return jax.tree.map(u.get_mantissa, grads, is_leaf=lambda v: isinstance(v, u.Quantity)), learner
 
 
 def gradient(algorithm, name, batch, **options):
     in_size, out_size, make = LAYERS[name]
-    xs, ys = data(in_size, batch)
-    return train(Net(make(), out_size), algorithm, xs, ys, batch, **options)
+    return train(Net(make(), out_size), algorithm, data(in_size, batch), batch, **options)
 
 
 def close(grads, expected, tolerance=1e-9):
@@ -105,9 +104,9 @@ def test_weights_and_inputs_of_less_precision_than_the_states(carry):
     xs, ys = data(I, True)
     low = linear(I, N, b_init=braintools.init.ZeroInit(unit=u.mS))
     low.weight.value = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), low.weight.value)
-    expected, _ = train(Net(low, N), etrax.BPTT, xs, ys)
+    expected, _ = train(Net(low, N), etrax.BPTT, (xs, ys))
     for chunk in (1, 7, T):
-        grads, learner = train(Net(low, N), etrax.D_RTRL, xs.astype(jnp.float32), ys, chunk_size=chunk, carry=carry)
+        grads, learner = train(Net(low, N), etrax.D_RTRL, (xs.astype(jnp.float32), ys), chunk_size=chunk, carry=carry)
         assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(grads["syn", "comm", "weight"]))
         assert all(leaf.dtype == jnp.float64 for leaf in jax.tree.leaves(learner.traces["syn"].value))
         close(grads, expected, 1e-6)
@@ -118,7 +117,7 @@ def recurrent(name, chunk):
     """Gradient on a recurrent network, and the learner; without a chunk, BPTT with stopped inputs of projections."""
     loop = SQUARE[name][1](N, N)
     net = Net(linear(N, N, b_init=None), N, loop=loop, stop=chunk is None)
-    return train(net, etrax.D_RTRL if chunk else etrax.BPTT, *data(N, True), chunk_size=chunk)
+    return train(net, etrax.D_RTRL if chunk else etrax.BPTT, data(N, True), chunk_size=chunk)
 
 
 @pytest.mark.parametrize("chunk", [7, *(pytest.param(c, marks=pytest.mark.slow) for c in (1, 3, T))])
@@ -141,12 +140,12 @@ def test_a_window_is_exact_in_the_chunk_and_within_tolerance_across(name):
     def net():
         return Net(make(), out_size, neuron=LIF(out_size, tau=10 * u.ms))
 
-    expected, _ = train(net(), etrax.BPTT, xs, ys)
-    grads, learner = train(net(), etrax.D_RTRL, xs, ys, chunk_size=60, tolerance=0.1)
+    expected, _ = train(net(), etrax.BPTT, (xs, ys))
+    grads, learner = train(net(), etrax.D_RTRL, (xs, ys), chunk_size=60, tolerance=0.1)
     close(grads, expected)
     assert re.search(r"window of \d+ steps \(", str(learner.report()))
     for tolerance in (0.1, 0.01):
-        grads, _ = train(net(), etrax.D_RTRL, xs, ys, chunk_size=4, tolerance=tolerance)
+        grads, _ = train(net(), etrax.D_RTRL, (xs, ys), chunk_size=4, tolerance=tolerance)
         for got, exact in zip(jax.tree.leaves(grads), jax.tree.leaves(expected), strict=True):
             assert np.linalg.norm(got - exact) < 3 * tolerance * np.linalg.norm(
                 exact
@@ -162,7 +161,7 @@ def test_a_state_that_does_not_decay_has_no_window():
 def test_a_prior_of_the_weights_adds_its_gradient():
     def result(algorithm, **options):
         comm = Positive(I, N, brainstate.nn.SoftplusT(0.0))
-        return train(Net(comm, N), algorithm, *data(I, True), penalty=comm.w.reg_loss, **options)[0]
+        return train(Net(comm, N), algorithm, data(I, True), penalty=comm.w.reg_loss, **options)[0]
 
     expected = result(etrax.BPTT)
     close(result(etrax.D_RTRL, chunk_size=6), expected)

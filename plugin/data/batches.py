@@ -15,7 +15,7 @@ from .record import RecordError, check_numbers, seconds
 if TYPE_CHECKING:
     from .recordings import Recordings
 
-__all__ = ["EDGE", "LONG", "Batches", "Binned"]
+__all__ = ["EDGE", "LONG", "Batches", "Binned", "Binning"]
 
 LONG = 100.0  # seconds after which a record that states no length is taken for one in other units
 EDGE = 1e-6  # part of a step by which a time may fall short of an edge through rounding and still lie beyond it
@@ -39,35 +39,48 @@ class Binned(NamedTuple):
     records: np.ndarray
 
 
-class Batches:
-    """Binned batches of a source; made by `Recordings.batches`.
+class Binning:
+    """Turns the spikes of a source into rasters.
 
-    An iterator that goes on from its position to the end of the epoch; iterating again gives the next epoch.
+    Parameters
+    ----------
+    source : Recordings
+        Where the records come from.
+    dt : Quantity
+        Time step.
+    start : Quantity
+        Beginning of the time window.
+    duration : Quantity, optional
+        Its length; up to the end of the longest record if left out.
+    units : int, optional
+        Number of units of a raster; neighbours are pooled.
+    counts : bool
+        Whether to count the spikes of a step.
 
     Attributes
     ----------
-    epoch, index : int
-        Number of the epoch, and of the batch in it that comes next.
-    batch_size, steps, units : int
-        Shape of a full batch: ``xs`` is ``(steps, batch_size, units)``.
+    steps, units : int
+        Shape of a raster.
+
+    Raises
+    ------
+    ValueError
+        If an argument has a bad value.
+    RecordError
+        If the length of the records is neither stated nor given and one ends after 100 s.
     """
 
     def __init__(
         self,
         source: Recordings,
-        batch_size: int,
-        records: Sequence[int] | np.ndarray,
         *,
-        shuffle: bool,
-        seed: int,
         dt: u.Quantity,
         start: u.Quantity,
         duration: u.Quantity | None,
         units: int | None,
         counts: bool,
-        drop_last: bool,
     ):
-        batch_size = whole_number("batch_size", batch_size)
+        self.source, self._counts = source, counts
         self._dt = seconds("dt", dt)
         self._start = seconds("start", start, zero=True)
         length = None if duration is None else seconds("duration", duration)
@@ -92,10 +105,52 @@ class Batches:
         if self.units > source.n_units or source.n_units % self.units:
             raise ValueError(f"`units` must divide the {source.n_units} units of {source.name!r}, got {units}.")
         self._n_units: int = source.n_units
+
+    def __call__(self, records: np.ndarray) -> Binned:
+        """Those records, read and binned."""
+        xs = np.zeros((self.steps, len(records), self.units), np.uint8)
+        flat = xs.reshape(-1)
+        for column, index in enumerate(records):
+            times, units = self.source.read(int(index))
+            step = np.floor((times.astype(np.float64) - self._start) / self._dt + EDGE).astype(np.int64)
+            inside = (step >= 0) & (step < self.steps)
+            unit = units[inside].astype(np.int64) * self.units // self._n_units
+            at = (step[inside] * len(records) + column) * self.units + unit
+            if self._counts:
+                at, number = np.unique(at, return_counts=True)
+                flat[at] = np.minimum(number, 255)
+            else:
+                flat[at] = 1
+        return Binned(xs, self.source.labels[records], np.asarray(records))
+
+
+class Batches:
+    """Binned batches of a source; made by `Recordings.batches`.
+
+    An iterator that goes on from its position to the end of the epoch; iterating again gives the next epoch.
+
+    Attributes
+    ----------
+    epoch, index : int
+        Number of the epoch, and of the batch in it that comes next.
+    batch_size, steps, units : int
+        Shape of a full batch: ``xs`` is ``(steps, batch_size, units)``.
+    """
+
+    def __init__(
+        self,
+        binning: Binning,
+        batch_size: int,
+        records: Sequence[int] | np.ndarray,
+        *,
+        shuffle: bool,
+        seed: int,
+        drop_last: bool,
+    ):
+        self._binning, self.steps, self.units = binning, binning.steps, binning.units
         self.batch_size, self.epoch, self.index = batch_size, 0, 0
-        self._source, self._shuffle, self._seed = source, shuffle, seed
-        self._counts, self._drop_last = counts, drop_last
-        self._records = check_numbers(records, len(source), source.name)
+        self._shuffle, self._seed, self._drop_last = shuffle, seed, drop_last
+        self._records = check_numbers(records, len(binning.source), binning.source.name)
         self._drawn: tuple[tuple[int, int], np.ndarray] | None = None  # the last order, and what it was drawn from
 
     def __len__(self) -> int:
@@ -111,7 +166,7 @@ class Batches:
             self.epoch, self.index = self.epoch + 1, 0
             raise StopIteration
         first = self.index * self.batch_size
-        batch = self._batch(self._order()[first : first + self.batch_size])
+        batch = self._binning(self._order()[first : first + self.batch_size])
         self.index += 1
         return batch
 
@@ -146,19 +201,3 @@ class Batches:
 
     def _layout(self) -> dict[str, Any]:
         return {"batch_size": self.batch_size, "n_records": len(self._records), "shuffle": self._shuffle}
-
-    def _batch(self, records: np.ndarray) -> Binned:
-        xs = np.zeros((self.steps, len(records), self.units), np.uint8)
-        flat = xs.reshape(-1)
-        for column, index in enumerate(records):
-            times, units = self._source.read(int(index))
-            step = np.floor((times.astype(np.float64) - self._start) / self._dt + EDGE).astype(np.int64)
-            inside = (step >= 0) & (step < self.steps)
-            unit = units[inside].astype(np.int64) * self.units // self._n_units
-            at = (step[inside] * len(records) + column) * self.units + unit
-            if self._counts:
-                at, number = np.unique(at, return_counts=True)
-                flat[at] = np.minimum(number, 255)
-            else:
-                flat[at] = 1
-        return Binned(xs, self._source.labels[records], np.asarray(records))

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 import brainunit as u
 import numpy as np
 
-from etrax.checks import check_dt
+from etrax.checks import check_dt, whole_number
 
-from .batches import Batches
+from .batches import Batches, Binning
 from .record import AFTER, Record, RecordError, check_numbers, check_record
 
 __all__ = ["Recordings"]
@@ -85,7 +85,7 @@ class Recordings(abc.ABC):
         if self.duration is None:
             self.duration, self.longest = (last + AFTER) * u.second, longest
 
-    def batches(
+    def batches(  # noqa: PLR0913 - one call says all about the batches, as users write it
         self,
         batch_size: int,
         *,
@@ -138,19 +138,17 @@ class Recordings(abc.ABC):
             If the length of the records is neither stated nor given and one ends after 100 s, which tells of times in
             other units; while iterating, if a record is malformed.
         """
-        return Batches(
+        batch_size = whole_number("batch_size", batch_size)  # before a pass over all records
+        binning = Binning(
             self,
-            batch_size,
-            np.arange(len(self)) if records is None else records,
-            shuffle=shuffle,
-            seed=seed,
             dt=check_dt() if dt is None else dt,
             start=0.0 * u.second if start is None else start,
             duration=duration,
             units=units,
             counts=counts,
-            drop_last=drop_last,
         )
+        chosen = np.arange(len(self)) if records is None else records
+        return Batches(binning, batch_size, chosen, shuffle=shuffle, seed=seed, drop_last=drop_last)
 
     def split(
         self, fraction: float = 0.1, *, seed: int = 0, records: Sequence[int] | np.ndarray | None = None
