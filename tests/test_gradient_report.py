@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 import etrax
 from etrax import gradient_report
-from etrax.analysis.gradient import _remarks
+from etrax.analysis.gradient import remarks_on
 
 LIB = networks.package(etrax.neurons, etrax.synapses, etrax.neurons.LeakyReadout)
 
@@ -111,7 +111,7 @@ def test_a_silent_or_saturated_network_is_named(scale, words):
     ],
 )
 def test_silent_and_saturated_neurons_count_together(shares, words):
-    remarks = _remarks({"neu0": np.array(shares) / 1e-3 * networks.u.Hz}, 1.0 * networks.u.ms, [], [])
+    remarks = remarks_on({"neu0": np.array(shares) / 1e-3 * networks.u.Hz}, 1.0 * networks.u.ms, [], [])
     assert len(remarks) == (words is not None)
     assert words is None or re.search(f"neu0 {words}", remarks[0])
 

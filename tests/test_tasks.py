@@ -90,9 +90,9 @@ def test_all_classes_occur(task):
 def test_every_digit_image_is_in_one_part():
     from sklearn.datasets import load_digits
 
-    from etrax.tasks.digits import _split
+    from etrax.tasks.digits import parts_of_digits
 
-    parts = _split()
+    parts = parts_of_digits()
     images = np.concatenate([images for images, _ in parts.values()])
     assert len(images) == 1797
 

@@ -34,7 +34,7 @@ from etrax.text import dotted, quantity_text, table
 
 from .probe import spiking_modules
 
-__all__ = ["GradientReport", "gradient_report"]
+__all__ = ["GradientReport", "gradient_report", "remarks_on"]
 
 _SATURATED = 0.8  # share of steps with a spike from which a neuron counts as saturated
 _REMARKED = 0.1  # share of saturated neurons from which there is something to remark
@@ -188,7 +188,7 @@ def gradient_report(
         norm_ratio_over_time=over_time[:, :, 1].T,
         norms=norms,
         rates=rates,
-        remarks=_remarks(rates, dt, names, total),
+        remarks=remarks_on(rates, dt, names, total),
         learner=type(learner).__name__,
     )
 
@@ -232,8 +232,11 @@ def _rates(spikes, varshape, dt) -> u.Quantity:
     return u.Quantity(mean / float(u.Quantity(dt).to_decimal(u.second)), unit=u.Hz)
 
 
-def _remarks(rates, dt, names, total) -> list[str]:
-    """What makes the figures meaningless."""
+def remarks_on(rates: dict[str, u.Quantity], dt: u.Quantity, names: list[str], total: list[tuple]) -> list[str]:
+    """What makes the figures meaningless: neurons that are silent or saturated, gradients that are zero or not finite.
+
+    ``total`` holds the gradients of the learner and of backpropagation for each of the ``names``.
+    """
     remarks = []
     seconds = float(u.Quantity(dt).to_decimal(u.second))
     for name, rate in rates.items():

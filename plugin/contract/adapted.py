@@ -1,7 +1,15 @@
-"""What adapters of neurons and of synapses share: the update of a module as a pure transition, and its Jacobian."""
+"""What adapters of neurons and of synapses share: the update of a module as a pure transition, and its Jacobian.
+
+The update of the wrapped module is its transition: it is run on given values of its hidden states, and its Jacobian
+diagonal is derived by automatic differentiation. That is right only for an element-wise update, so every operation of
+its derivative is examined first (`elementwise.py`). States of the module that are not hidden (times of the last spike,
+random keys) keep their place in the model: each evaluation starts from their present values, and they move on once
+per step.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,18 +24,26 @@ from .dynamics import Dynamics
 from .elementwise import Mixing, same, touched
 from .jacobian import Entries, automatic
 
-__all__ = ["RESERVED", "Adapted", "clock"]
+__all__ = ["Adapted"]
 
-RESERVED = frozenset({"current", "slope", "delta", "y", "output"})  # names of drives, and of the adapter's own state
+_RESERVED = frozenset({"current", "slope", "delta", "y", "output"})  # names of drives, and of the adapter's own state
 
 
 class Adapted(Dynamics):
-    """What both adapters share. A subclass defines `_advance`, `_expected` and `_rest`."""
+    """What both adapters share. A subclass defines `_advance`, `_rest`, `_has_expected` and `_expected`.
+
+    Attributes
+    ----------
+    module : brainstate.nn.Module
+        What is wrapped.
+    output : HiddenState or None
+        What the update returned, where that is none of the module's own states.
+    """
 
     module: Any
-    output: brainstate.HiddenState | None  # what the update returns, where that is none of the module's own states
-    _output_name: str
-    _input_advice: str
+    output: brainstate.HiddenState | None
+    _output_name: str  # of that state
+    _input_advice: str  # what to do where the update does not take its input
 
     closed_form = False
 
@@ -65,7 +81,7 @@ class Adapted(Dynamics):
         order = list(vars(self.module))
         ranked = sorted(found, key=lambda path: (path[0] != "V", order.index(path[0]) if path[0] in order else 0))
         names = {path: dotted(path) for path in ranked}
-        taken = RESERVED | {self._output_name} if self.output is not None else RESERVED
+        taken = _RESERVED | {self._output_name} if self.output is not None else _RESERVED
         return {f"{name}_" if name in taken else name: found[path] for path, name in names.items()}
 
     def init_state(self, batch_size: int | None = None, **kwargs) -> None:
@@ -123,24 +139,27 @@ class Adapted(Dynamics):
         drives = self._rest(states)
         return unit_text(u.get_unit(drives["y"] if "y" in drives else drives["current"].offset))
 
-    def _has_expected(self, states) -> bool:
-        raise NotImplementedError  # abstract, as are the three below: neurons and synapses differ in them
-
-    def _expected(self, states) -> Any:
-        """What the new states say that the update returns."""
-        raise NotImplementedError  # abstract
-
-    def _rest(self, states) -> dict:
-        """Drives that are zero."""
-        raise NotImplementedError  # abstract
+    # -- abstract: what neurons and synapses differ in -------------------------------------
 
     def _advance(self, *args: Any, **drives: Any) -> Any:
         """Update the module under the drives; return what it returns."""
-        raise NotImplementedError  # abstract
+        raise NotImplementedError
+
+    def _rest(self, states) -> dict:
+        """Drives that are zero."""
+        raise NotImplementedError
+
+    def _has_expected(self, states) -> bool:
+        """Whether the new states can say what the update returns."""
+        raise NotImplementedError
+
+    def _expected(self, states) -> Any:
+        """What the new states say that the update returns."""
+        raise NotImplementedError
 
     # -- the pure transition ---------------------------------------------------------------
 
-    def _at(self, states: dict, fn) -> tuple[dict, list, Any]:
+    def _at(self, states: dict, fn: Callable[[], Any]) -> tuple[dict, list, Any]:
         """``fn()`` with the hidden states at given values: new hidden states, changed other states, result."""
         inner = self._inner()
 
@@ -164,7 +183,8 @@ class Adapted(Dynamics):
         return new, others, result
 
     def _run(self, states: dict, drives: dict) -> tuple[dict, list, Any]:
-        with clock(self._title):
+        """One update under the drives: new hidden states, changed other states, what it returns."""
+        with _clock(self._title):
             new, others, out = self._at(states, lambda: self._advance(**drives))
         return (new if self.output is None else {**new, self._output_name: out}), others, out
 
@@ -183,6 +203,7 @@ class Adapted(Dynamics):
         return new
 
     def _split(self, inputs: dict) -> tuple[dict, dict]:
+        """States and drives among the arguments of a transition."""
         names = self.hidden
         return {k: v for k, v in inputs.items() if k in names}, {k: v for k, v in inputs.items() if k not in names}
 
@@ -228,6 +249,7 @@ class Adapted(Dynamics):
         return point
 
     def _check(self, what: str, fn, point: dict, shape: tuple[int, ...]) -> set:
+        """The results of ``fn`` that have a derivative, a ValueError if it is not element-wise; empty once it is proved."""
         kinds = sorted((name, str(jax.tree.leaves(value)[0].dtype)) for name, value in point.items())
         key = (what, str(kinds), shape, str(brainstate.environ.get("dt", None)))
         if key in self._proved:
@@ -247,7 +269,7 @@ class Adapted(Dynamics):
 
 
 @contextmanager
-def clock(title: str):
+def _clock(title: str):
     """Say which value of the environment an update lacks."""
     try:
         yield

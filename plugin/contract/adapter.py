@@ -1,11 +1,7 @@
-"""Dynamics from elsewhere as neurons and synapses of this package.
+"""Dynamics from elsewhere as neurons and synapses of this package: `adapt`, and the two adapters that it makes.
 
-The update of the wrapped module is its transition: it is run on given values of its hidden
-states, and its Jacobian diagonal is derived by automatic differentiation. That is right only
-for an element-wise update, so every operation of its derivative is examined first
-(`elementwise.py`). States of the module that are not hidden (times of the last spike, random
-keys) keep their place in the model: each evaluation starts from their present values, and they
-move on once per step.
+Here stands how a neuron and a synapse take their input and give their output; what both share, the update of the
+wrapped module as a pure transition and its Jacobian, is in `adapted.py`.
 """
 
 from __future__ import annotations

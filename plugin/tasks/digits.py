@@ -17,7 +17,7 @@ from etrax.data.batch import Batch
 from .base import Epoch, Task, duration_steps, encoder, held_out, seed_of
 from .recipe import Recipe
 
-__all__ = ["make"]
+__all__ = ["make", "parts_of_digits"]
 
 _SPLIT = 0  # seed of the one split: never the seed of a run
 _TRAINING, _VALIDATION, _TEST = 0, 1, 2  # streams of random numbers
@@ -44,7 +44,7 @@ def make(*, duration: u.Quantity = 100.0 * u.ms, max_rate: u.Quantity = 200.0 * 
     """
     n_steps = duration_steps("duration", duration)
     positive("max_rate", max_rate, unit=u.Hz)
-    parts = _split()
+    parts = parts_of_digits()
     mask = (np.arange(n_steps) >= n_steps // 2).astype(np.float32)
     dt = brainstate.environ.get_dt()
     encode = brainstate.transform.jit(lambda images: encoder(0.0 * u.Hz, max_rate)(images, n_time=n_steps))
@@ -81,7 +81,7 @@ def make(*, duration: u.Quantity = 100.0 * u.ms, max_rate: u.Quantity = 200.0 * 
     )
 
 
-def _split() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def parts_of_digits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Images in [0, 1] of shape ``(n, 64)`` and labels of each part."""
     try:
         from sklearn.datasets import load_digits

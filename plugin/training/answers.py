@@ -1,4 +1,4 @@
-"""Answers of a classifier: right ones, given ones, and how many agree."""
+"""Answers of a classifier: labels that fit its outputs, right and given answers, and how many agree."""
 
 from __future__ import annotations
 
@@ -41,7 +41,6 @@ def label_check(run: Callable, loss: Loss) -> Callable[[Any, Any, np.ndarray], N
     return check
 
 
-# -- without learning ----------------------------------------------------------------------
 def answers_of(outputs, ys, mask, loss: Loss):
     """Right answers, given ones, and which count: ``(T, B, n_out)`` to three of ``(B,)`` or, step by step, ``(B, T)``."""
     weight = jnp.broadcast_to(jnp.reshape(mask, (*mask.shape, *[1] * (2 - mask.ndim))), ys.shape)

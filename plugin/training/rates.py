@@ -14,10 +14,9 @@ from etrax.contract import Neuron
 
 from .options import TrainOptions
 
-__all__ = ["dt_seconds", "mean_spikes", "rate_cost"]
+__all__ = ["dt_seconds", "mean_spikes", "rate_cost", "spiking"]
 
 
-# -- rates ---------------------------------------------------------------------------------
 def rate_cost(model, options: TrainOptions) -> Callable[[], Any]:
     """The cost of high rates in the present step: of each neuron where the model has ``rates()``, else of populations."""
     if not options.rate_cost:
@@ -54,4 +53,5 @@ def mean_spikes(model, axis: int | None = None):
 
 
 def dt_seconds() -> float:
+    """The time step of the environment in seconds."""
     return float(brainstate.environ.get_dt().to_decimal(u.second))

@@ -18,7 +18,6 @@ from .rates import dt_seconds, mean_spikes, rate_cost
 __all__ = ["make_update"]
 
 
-# -- one batch -----------------------------------------------------------------------------
 def make_update(
     learner: Any,
     options: TrainOptions,
@@ -106,6 +105,7 @@ def _period(learner, options: TrainOptions, T: int) -> tuple[int, int | None]:
 
 
 def _clipped(grads: dict, limit: float | None):
+    """Gradients whose norm is at most the limit, and the norm they had."""
     norm = jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(grads)))
     if limit is None:
         return grads, norm
