@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from etrax.text import dotted
+from etrax.text import dotted, unit_text
 
 __all__ = ["Clamp", "Dale", "make_projection"]
 
@@ -167,7 +167,9 @@ def _in_unit_of(weight, name: str, bound):
         return None
     unit = u.get_unit(weight)
     if not u.get_unit(bound).has_same_dim(unit):
-        raise ValueError(f"`{name}` of `Clamp` is {bound} but the weight is in {unit}: give a bound in that unit.")
+        raise ValueError(
+            f"`{name}` of `Clamp` is {bound} but the weight is in {unit_text(unit)}: give a bound in that unit."
+        )
     return float(bound.to_decimal(unit)) if isinstance(bound, u.Quantity) else float(bound)
 
 
