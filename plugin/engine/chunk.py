@@ -22,7 +22,7 @@ from .layer import Layer
 from .look_back import Begun, LookBack, Past, blocks_of
 from .multi_step import backpropagate
 from .names import Drive
-from .planning import Limits
+from .planning import Ends, Limits
 from .pure import Values, like
 from .signals import find_signals
 from .sources import Source
@@ -173,9 +173,7 @@ class Engine:
 
     # -- one chunk -----------------------------------------------------------------------
 
-    def chunk(
-        self, values: Values, held: Traces, slices: tuple, mask: Any, *, first: bool = False, last: bool = False
-    ) -> ChunkResult:
+    def chunk(self, values: Values, held: Traces, slices: tuple, mask: Any, ends: Ends = Ends()) -> ChunkResult:
         """Run ``K`` steps; all leaves of ``slices`` and ``mask`` have a leading time axis of length ``K``.
 
         Parameters
@@ -184,15 +182,13 @@ class Engine:
             Values of the states, and what is held of the traces.
         slices, mask : pytree
             Arguments of the steps, and the weights of their losses.
-        first, last : bool
-            Whether the trace before this chunk is zero, and whether nobody reads the one after it.
+        ends : Ends
+            Whether it is the first or the last one of a trial.
         """
-        looked = self.look(values, slices, mask, last=last)
+        looked = self.look(values, slices, mask, last=ends.last)
         new, grads = dict(held), looked.grads
         for i in self.order:
-            learnt, grads = self.learn(
-                self.graph.sources_of(i), looked.factors, values, held, grads, first=first, last=last
-            )
+            learnt, grads = self.learn(self.graph.sources_of(i), looked.factors, values, held, grads, ends)
             new |= learnt
         new = {name: self.traces[name].keep(value) for name, value in new.items()}
         return ChunkResult(looked.values, new, grads, looked.loss, looked.aux)
@@ -281,16 +277,16 @@ class Engine:
         values: Values,
         held: Traces,
         grads: dict,
-        *,
-        first: bool = False,
-        last: bool = False,
+        ends: Ends = Ends(),
     ) -> tuple[Traces, dict]:
-        """The traces of some sources after a chunk, and ``grads`` with what they give; ``first`` and ``last`` as for `chunk`."""
+        """The traces of some sources after a chunk, and ``grads`` with what they give."""
         new = {}
         for source in sources:
             trace, i = self.traces[source.name], source.population
             trained = any(number in grads for number in trace.indices)
-            asked = Asked(own=trained and not self.credit.through_time, earlier=trained and not first, after=not last)
+            asked = Asked(
+                own=trained and not self.credit.through_time, earlier=trained and not ends.first, after=not ends.last
+            )
             found = Found(factors.x.get(source.name), factors.passed.get(i, Passed()), factors.steps.get(i))
             new[source.name], grads = trace.learn(held[source.name], grads, found, values, asked)
         return new, grads

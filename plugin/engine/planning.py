@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["Limits", "Part", "block_length", "chunk_length", "plan"]
+__all__ = ["Ends", "Limits", "Part", "block_length", "chunk_length", "plan"]
 
 
 class Limits(NamedTuple):
@@ -22,6 +22,19 @@ class Limits(NamedTuple):
     entries: int = 4
 
 
+class Ends(NamedTuple):
+    """Where a chunk is in a trial.
+
+    Attributes
+    ----------
+    first, last : bool
+        Whether the trace before it is zero, and whether nobody reads the one after it.
+    """
+
+    first: bool = False
+    last: bool = False
+
+
 class Part(NamedTuple):
     """Consecutive chunks of one length.
 
@@ -29,15 +42,14 @@ class Part(NamedTuple):
     ----------
     start, length, repeat : int
         The first step, the steps of a chunk, how many chunks.
-    first, last : bool
-        Whether the trace before them is zero, and whether nobody reads the one after them.
+    ends : Ends
+        Where they are in a trial.
     """
 
     start: int
     length: int
     repeat: int
-    first: bool
-    last: bool
+    ends: Ends = Ends()
 
 
 def plan(T: int, chunk: int, trial: bool) -> list[Part]:
@@ -49,8 +61,8 @@ def plan(T: int, chunk: int, trial: bool) -> list[Part]:
     ragged = (T - 1) % chunk + 1  # steps of the last chunk, which is full if T is a multiple
     alone = ragged if T <= chunk or trial or ragged < chunk else 0
     n = (T - alone) // chunk
-    parts = [Part(0, chunk, n, first=trial and n == 1, last=False)] if n else []
-    return parts + ([Part(n * chunk, alone, 1, first=trial and not n, last=trial)] if alone else [])
+    parts = [Part(0, chunk, n, Ends(first=trial and n == 1))] if n else []
+    return parts + ([Part(n * chunk, alone, 1, Ends(first=trial and not n, last=trial))] if alone else [])
 
 
 def block_length(K: int, most: int) -> int:

@@ -15,7 +15,7 @@ from .waiting.pending import Pending
 __all__ = ["run_chunks"]
 
 
-def run_chunks(
+def run_chunks(  # noqa: PLR0913 - values and traces, arguments and mask go in pairs everywhere
     engine: Engine, values: Values, held: Traces, slices: tuple, mask: Any, chunk: int, *, trial: bool = False
 ) -> ChunkResult:
     """Run a sequence.
@@ -49,7 +49,7 @@ def run_chunks(
 
         def body(carry, start, part=part):
             state, held, grads = carry
-            out = engine.chunk({**fixed, **state}, held, *cut(start, part.length), first=part.first, last=part.last)
+            out = engine.chunk({**fixed, **state}, held, *cut(start, part.length), part.ends)
             return (out.values, out.traces, jax.tree.map(jnp.add, grads, out.grads)), (out.loss, out.aux)
 
         if part.repeat == 1:

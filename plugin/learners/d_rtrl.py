@@ -65,7 +65,7 @@ class D_RTRL(OnlineLearner):
 
     diagonal: ClassVar[bool] = True
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - options with a default, each read by one part
         self,
         model: brainstate.nn.Module,
         *,

@@ -58,7 +58,7 @@ class EProp(OnlineLearner):
         If an option is given that this ``carry`` does not read, or that would send the error elsewhere than ``B``.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - options with a default, each read by one part
         self,
         model: brainstate.nn.Module,
         *,

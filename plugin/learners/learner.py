@@ -150,7 +150,7 @@ class Learner(brainstate.nn.Module):
         """
         raise NotImplementedError  # abstract
 
-    def etrace_grad(
+    def etrace_grad(  # noqa: PLR0913 - the interface of all learners; what follows the sequences has defaults
         self,
         *sequences: Any,
         step_fn: Callable,

@@ -201,7 +201,7 @@ class Tail:
         own, eps = when(every, 0, fn, (own, tail["eps"]))
         return own, {**tail, "eps": eps, "bound": bound, "alive": counts, "used": tail["used"] | every}, every
 
-    def _follow(
+    def _follow(  # noqa: PLR0913 - what `advance` has found so far
         self, own: dict, tail: dict, values, back, M: Entries, every, leaving: tuple | None
     ) -> tuple[dict, dict]:
         """Credit and ageing of the lead, unless it went with ``every`` state, and what joins it from a chunk."""
