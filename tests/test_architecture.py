@@ -80,6 +80,23 @@ def test_arrows_point_one_way():
     assert not back
 
 
+def test_the_document_names_the_arrows():
+    table = (
+        (ROOT / "docs" / "architecture.md").read_text().split("<!-- arrows -->")[1].split("<!-- end of arrows -->")[0]
+    )
+    rows = [
+        re.findall(r"`(\w+)`", cell)
+        for row in table.splitlines()
+        if row.startswith("| `")
+        for cell in row.split("|")[1:3]
+    ]
+    named = {room: set(targets) for rooms, targets in zip(rows[::2], rows[1::2], strict=True) for room in rooms}
+    assert set(named) == set(ARROWS)
+    assert {room: set(targets) for room, targets in ARROWS.items() if room != "cli"} == {
+        r: t for r, t in named.items() if r != "cli"
+    }
+
+
 def test_there_is_no_circle():
     list(graphlib.TopologicalSorter(ARROWS).static_order())
     list(graphlib.TopologicalSorter({name: {*imports(name)} - {name} for name in MODULES}).static_order())

@@ -3,7 +3,7 @@ r"""Direct feedback alignment: the error of the output through fixed random weig
 .. math::
     \nabla = \sum_t \sum_k B_{jk}\, e_{k,t} \frac{\partial s_{j,t}}{\partial h_{j,t}} f_t \otimes x_t
 
-Noekland 2016, Advances in Neural Information Processing Systems 29 (arXiv 1609.01596), equation 7, in every step of a
+Nøkland 2016, Advances in Neural Information Processing Systems 29 (arXiv 1609.01596), equation 7, in every step of a
 spiking network: e-prop with random feedback, :class:`EProp`, with ``D = 0``. What a trace is worth to e-prop is what it
 has over this.
 """
