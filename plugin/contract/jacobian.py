@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Any
 
 import brainunit as u
@@ -20,7 +21,7 @@ from .dependence import dependent
 
 __all__ = ["Entries", "Kind", "automatic", "coefficient", "compose", "derived", "matmul", "transpose_apply"]
 
-Entries = dict[tuple[Any, Any], Any]
+Entries = dict[tuple[Any, ...], Any]
 
 
 class Kind(enum.IntEnum):
@@ -102,11 +103,14 @@ def automatic(fn: Callable[[dict], dict], point: dict[str, Any]) -> Entries:
     sources = {name: value for name, value in point.items() if value is not None}
     shape = jnp.broadcast_shapes(*(u.math.shape(v) for v in sources.values()))
     sources = {name: u.math.broadcast_to(value, shape) for name, value in sources.items()}
+
+    def moved(name, value):
+        return fn({**sources, name: value})
+
     for name, value in sources.items():
-        others = {k: v for k, v in sources.items() if k != name}
-        moving = dependent(lambda v, name=name, others=others: fn({**others, name: v}), value)
+        moving = dependent(partial(moved, name), value)
         ones = jax.tree.map(jnp.ones_like, value)
-        _, tangents = jax.jvp(lambda v, name=name, others=others: fn({**others, name: v}), (value,), (ones,))
+        _, tangents = jax.jvp(partial(moved, name), (value,), (ones,))
         for target, tangent in tangents.items():
             if target in moving:
                 unit = u.get_unit(tangent) / u.get_unit(value)

@@ -51,11 +51,11 @@ class Passed(NamedTuple):
         Sums over time of ``|M_t f_t|``, weighted, by key and state.
     """
 
-    F: dict[Drive, dict[str, Any]] | None = None
-    M: Entries | None = None
-    back: dict[str, Any] | None = None
-    credit: dict[Drive, Any] | None = None
-    sizes: dict[Any, dict[str, Any]] | None = None
+    F: Any = None
+    M: Any = None
+    back: Any = None
+    credit: Any = None
+    sizes: Any = None
 
 
 class Room(NamedTuple):
@@ -170,7 +170,7 @@ class Adjoint:
                 d: self._note(d, noted, sum(v * a[s] for (s, d2), v in f.items() if d2 == d), Kind.VARYING, at.numbers)
                 for d, noted in credit.items()
             }
-        sent = {**dict.fromkeys(a, 0.0), **transpose_apply(D, a)}
+        sent: dict[Any, Any] = {**dict.fromkeys(a, 0.0), **transpose_apply(D, a)}
         return passed._replace(back={s: self._fit(v, Kind.VARYING) for s, v in sent.items()}, credit=credit)
 
     def _pass_forms(self, passed: Passed, D: Entries, f: Entries, at: Steps, sums: dict[Any, Drive]) -> Passed:

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -165,7 +166,7 @@ class Engine:
             if i in self._with_adjoint:
                 scanned = Scanned(jnp.arange(1), {}, varying, {})
                 end = self.adjoints[i].end(1, Wanted(forms=True))
-                passed = self.adjoints[i].back(scanned, lambda seen, i=i: blocks_of(i, seen, out.constant), end, {})
+                passed = self.adjoints[i].back(scanned, partial(blocks_of, i, constant=out.constant), end, {})
             steps = Steps({}, blocks_of(i, varying, out.constant, steps=1))
             factors = Factors(x, {i: passed}, {i: steps})
             new |= self.learn(self.graph.sources_of(i), factors, values, held, {})[0]

@@ -27,7 +27,8 @@ from .traces.base import Steps
 
 __all__ = ["Begun", "Found", "LookBack", "Past", "blocks_of"]
 
-_AXES = Observed(loss=0, aux=0, varying=0, constant=None, x=0, y=0)  # where what is seen depends on time
+# what is seen has an axis of time, but for what is constant
+_AXES = Observed._make(None if field == "constant" else 0 for field in Observed._fields)
 
 
 class Past(NamedTuple):

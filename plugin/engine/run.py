@@ -49,7 +49,8 @@ def run_chunks(  # noqa: PLR0913 - values and traces, arguments and mask go in p
 
         def body(carry, start, part=part):
             state, held, grads = carry
-            out = engine.chunk({**fixed, **state}, held, *cut(start, part.length), part.ends)
+            at, weight = cut(start, part.length)
+            out = engine.chunk({**fixed, **state}, held, at, weight, part.ends)
             return (out.values, out.traces, jax.tree.map(jnp.add, grads, out.grads)), (out.loss, out.aux)
 
         if part.repeat == 1:

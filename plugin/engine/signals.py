@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -62,13 +63,16 @@ def find_signals(
         out = step.observe({**values, **own}, zeros, NOTHING, *slices)[1]
         return {_LOSS: out.loss, **out.y}
 
+    def shifted(name, zero) -> dict:
+        return seen({**step.zeros, name: zero}, {})
+
+    def moved(number, value) -> dict:
+        return seen(step.zeros, {number: value})
+
     order = list(range(len(graph.populations)))
     if jax.eval_shape(lambda: seen(step.zeros, {})[_LOSS]) is None:
         return Signals(frozenset(), order)
-    reached: dict[Any, set] = {
-        name: dependent(lambda z, name=name: seen({**step.zeros, name: z}, {}), zero)
-        for name, zero in step.zeros.items()
-    }
+    reached: dict[Any, set] = {name: dependent(partial(shifted, name), zero) for name, zero in step.zeros.items()}
     states = {name for name, keys in reached.items() if _LOSS in keys}
     if any(keys - {_LOSS} for keys in reached.values()):
         order, states = _from_the_top(graph, traces, reached, states)
@@ -76,7 +80,7 @@ def find_signals(
         state = graph.states.all[i]
         if any(state in c.params.values() and _is_signalled(graph, traces, c, states) for c in graph.sources):
             continue
-        keys = dependent(lambda v, i=i: seen(step.zeros, {i: v}), values[i])
+        keys = dependent(partial(moved, i), values[i])
         if _LOSS not in keys and not _feeds(graph, traces, keys, states):
             name = dotted(graph.paths.get(id(state), (f"state {i}",)))
             raise ValueError(

@@ -126,7 +126,7 @@ class BPTT(Learner):
         self._states.write(last)
         denominator = jnp.maximum(jnp.sum(mask), 1.0) if request.reduction == "mean" else 1.0
         grads = {path: jax.tree.map(lambda g: g / denominator, grads[i]) for path, i in numbers.items()}
-        return Outcome(grads, reduced(losses, mask, request), aux)
+        return Outcome(grads, reduced(losses, mask, request.reduction, request.loss_output), aux)
 
     def _apply(self, run: Callable, values, sequences, mask):
         return run(values, sequences, mask)

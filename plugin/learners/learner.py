@@ -347,14 +347,14 @@ def one_call(fn: Callable, slices: tuple) -> Any:
     return result
 
 
-def reduced(losses, mask, request: Request):
+def reduced(losses, mask, reduction: str, loss_output: str):
     """Losses as they were asked for."""
-    if request.loss_output == "per_step":
+    if loss_output == "per_step":
         return losses
     losses = losses * mask
-    if request.loss_output == "masked":
+    if loss_output == "masked":
         return losses
-    return jnp.sum(losses) / (jnp.maximum(jnp.sum(mask), 1.0) if request.reduction == "mean" else 1.0)
+    return jnp.sum(losses) / (jnp.maximum(jnp.sum(mask), 1.0) if reduction == "mean" else 1.0)
 
 
 def first_of(sequences: tuple) -> tuple:

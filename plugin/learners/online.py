@@ -125,7 +125,7 @@ class OnlineLearner(Learner):
         self.feedback_weights = made_of.error.prepare(graph, args)
         self._parts = Parts(graph, traces, made_of.credit, made_of.error.routes, self.limits)
         self._engines: OrderedDict[tuple, tuple[Engine, Callable]] = OrderedDict()
-        self._engine = Engine(self._parts, lambda *a: (None, self._stepped(active(), a)), [], args)
+        self._engine = Engine(self._parts, lambda *a: (None, self.update(*a)), [], args)
         self._advance = jax.jit(self._engine.advance)
         self._perturbed = jax.jit(self._perturbed_step)
 
@@ -289,7 +289,7 @@ class OnlineLearner(Learner):
         if static.reduction == "mean":
             denominator = jnp.maximum(jnp.sum(mask), 1.0)
             grads = jax.tree.map(lambda g: (g / denominator).astype(g.dtype), grads)
-        return out.values, out.traces, grads, reduced(out.loss, mask, static), out.aux
+        return out.values, out.traces, grads, reduced(out.loss, mask, static.reduction, static.loss_output), out.aux
 
     # -- traces --------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import brainunit as u
@@ -73,9 +74,14 @@ class Readers:
             leaves = {name: u.get_mantissa(v) for name, v in flatten_output(out)[0].items() if name in self.outputs}
             return {**leaves, _ENTERED: entered}
 
-        found = {s: dependent(lambda z, s=s: seen({**zeros, s: z}, {}), zero) for s, zero in zeros.items()}
-        free = set(numbers) & set(used)
-        found |= {i: dependent(lambda v, i=i: seen(zeros, {i: v}), values[i]) for i in free}
+        def shifted(state, zero) -> dict:
+            return seen({**zeros, state: zero}, {})
+
+        def moved(number, value) -> dict:
+            return seen(zeros, {number: value})
+
+        found: dict[Any, set] = {s: dependent(partial(shifted, s), zero) for s, zero in zeros.items()}
+        found |= {i: dependent(partial(moved, i), values[i]) for i in set(numbers) & set(used)}
         self._seen = {(key, name) for key, names in found.items() for name in names}
         reached = {key for key, name in self._seen if name is not _ENTERED}
         self.states = reached & set(zeros)
