@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import types
+from pathlib import Path
 
 import brainstate
 import brainunit as u
 import jax
 import jax.numpy as jnp
 import numpy as np
-import perstep
 
-__all__ = ["DT", "N_OUT", "Case", "Data", "Network", "etrax_modules", "loss", "peer_modules"]
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))  # the reference is that of the tests
+import oracle
+
+__all__ = ["DT", "N_OUT", "Case", "Data", "Network", "Reference", "etrax_modules", "loss", "peer_modules"]
 
 DT, N_OUT = 1.0, 10
 RATES = (0.005, 0.1)  # spikes per neuron and step that every layer must stay within
@@ -66,6 +70,54 @@ def loss(output, target):
     return jnp.mean((output - target) ** 2)
 
 
+class Reference:
+    """A case as the step-by-step reference of the tests describes it."""
+
+    def __init__(self, case: Case):
+        last = case.layers - 1
+        self.net = oracle.Network(
+            tuple(
+                oracle.Population(
+                    case.neurons,
+                    (oracle.Projection((f"z{k - 1}" if k else "x", f"z{k}[t-1]")),),
+                    (oracle.Synapse(case.tau_syn),),
+                    tau=case.tau,
+                    tau_a=case.tau_a if case.neuron == "alif" else None,
+                    beta=case.beta,
+                    detach=case.detach,
+                    tau_s=case.tau_out if case.readout == "leaky" and k == last else None,
+                )
+                for k in range(case.layers)
+            ),
+            DT,
+        )
+
+    @staticmethod
+    def params(weights: dict) -> dict:
+        """Weights ``layer0``, ..., ``readout`` under the reference's names."""
+        layers = {f"pop{k}": {"proj0": {"weight": weights[f"layer{k}"]}} for k in range(len(weights) - 1)}
+        return {**layers, "readout": {"weight": weights["readout"]}}
+
+    def rates(self, weights, xs):
+        """Spikes per neuron and step, by layer."""
+        params = self.params(weights)
+
+        def step(hs, x):
+            hs, _, spikes, _ = oracle.network_step(self.net, params, hs, x)
+            return hs, jnp.stack([z.mean() for z in spikes])
+
+        return jax.lax.scan(step, oracle.initial(self.net, xs.shape[1], xs.dtype), xs)[1].mean(0)
+
+    def gradient(self, weights, xs, ys, mask):
+        """Gradient of the masked mean of the losses, by the names of the weights, and the losses."""
+        params, batch = self.params(weights), xs.shape[1]
+        start = oracle.initial(self.net, batch, xs.dtype), oracle.no_trace(self.net, params, batch, xs.dtype)
+        factors = oracle.weights_of_steps(len(xs), mask, "mean")
+        _, _, grads, losses = oracle.drtrl(self.net, params, *start, xs, ys, factors, loss)
+        layers = {f"layer{k}": grads[f"pop{k}"]["proj0"]["weight"] for k in range(len(weights) - 1)}
+        return {**layers, "readout": grads["readout"]["weight"]}, losses
+
+
 class Data:
     """Random weights and spikes for a case; the weights are scaled until every layer spikes.
 
@@ -97,7 +149,7 @@ class Data:
         for w in raw:
             w[-case.neurons :] *= case.recurrent
         self.weights = {"readout": _grid(rng.normal(size=(case.neurons, N_OUT)) / np.sqrt(case.neurons))}
-        simulate = jax.jit(lambda weights: perstep.rates(case, weights, self.xs))
+        simulate = jax.jit(lambda weights: Reference(case).rates(weights, self.xs))
         for k, w in enumerate(raw):
             low, high = 0.1, 100.0
             for _ in range(14):  # bisection: more weight, more spikes

@@ -12,8 +12,7 @@ from typing import Any
 
 import brainstate
 import jax.numpy as jnp
-import perstep
-from cases import Case, Data, Network, etrax_modules, loss, peer_modules
+from cases import Case, Data, Network, Reference, etrax_modules, loss, peer_modules
 
 import etrax
 
@@ -57,7 +56,7 @@ NAMES = {
     "forward": "simulation and loss only, one jitted loop",
     "bptt": "backpropagation through time, one jitted scan",
     "bptt-checkpointed": "the same with brainstate.transform.checkpointed_for_loop",
-    "per-step": "D-RTRL step by step, dense traces in one jitted scan (perstep.py)",
+    "per-step": "D-RTRL step by step, dense traces in one jitted scan (tests/oracle.py)",
     "etrax": "etrax.D_RTRL with a chunk size",
     "etrax-stream": "the same with the trace of before read and the one after kept, as for a stream without end",
     "etrax-called": "the same as a user calls it: Python, checks and reset of the states included",
@@ -125,10 +124,9 @@ def build(contender: Contender, case: Case, data: Data) -> Callable:
     if contender.kind.startswith("braintrace"):
         return _peer(contender, case, data)
     if contender.kind == "per-step":
+        reference = Reference(case)
         weights = {name: brainstate.ParamState(value) for name, value in data.weights.items()}
-        return lambda xs, ys, mask: perstep.gradient(
-            dataclasses.replace(case, steps=xs.shape[0]), {k: s.value for k, s in weights.items()}, xs, ys, mask, loss
-        )
+        return lambda xs, ys, mask: reference.gradient({k: s.value for k, s in weights.items()}, xs, ys, mask)
     net = Network(etrax_modules(), case, data.weights)
     if contender.kind == "forward":
         return lambda xs, ys, mask: ({}, brainstate.transform.for_loop(lambda x, y: loss(net(x), y), xs, ys))

@@ -27,9 +27,8 @@ from common import RESULTS, environment, table, write
 
 import etrax
 from etrax import tasks
-from etrax.network.model import build
-from etrax.training.evaluation import evaluate_with, make_forward
-from etrax.training.losses import named_loss
+from etrax.network import build
+from etrax.training import evaluate
 
 __all__ = ["Contender", "main"]
 
@@ -147,8 +146,7 @@ def run(args: argparse.Namespace) -> dict[str, Contender]:
     }
     example = jnp.zeros((args.batch_size, task.n_in), jnp.float32)
     contenders = {n: Contender(n, case, weights, example, args.learning_rate) for n in args.contenders}
-    twin, loss = Network(etrax_modules(), case, weights), named_loss(task.loss)
-    forward = make_forward(twin, loss)
+    twin = Network(etrax_modules(), case, weights)
     running: dict[str, Callable] = {n: iter(_batches(task, args)).__next__ for n in contenders}
     for done in range(args.every, args.max_updates + 1, args.every):
         for name, draw in list(running.items()):
@@ -156,8 +154,7 @@ def run(args: argparse.Namespace) -> dict[str, Contender]:
             for _ in range(args.every):
                 contender.train(draw())
             contender.lend(twin)
-            with brainstate.environ.context(fit=False):
-                accuracy = evaluate_with(forward, twin, task.validation(args.batch_size), loss).accuracy
+            accuracy = evaluate(twin, task.validation(args.batch_size), task.loss).accuracy
             contender.curve.append((done, accuracy))
             print(f"{name:10} {done:5} updates, accuracy {accuracy:.1%}, {contender.step:.3f} s per update", flush=True)
             if accuracy >= args.accuracy:

@@ -1,13 +1,13 @@
 """Reference D-RTRL: one step after the other, dense, in plain `jax.numpy`. It shares no code with the package.
 
-Written to be read, not to be fast. Numbers are the mantissas of one fixed set of units: V, E, V_th, beta in mV, I in mA,
-R in ohm, g in mS, CUBA's scale in V, times in ms, weights in the unit of what they add to. Then mA * ohm = mV and
-mS * V = mA need no factor, and mS * mV = 1e-3 mA needs one.
+Written to be read; tests compare gradients and traces with it, benchmarks gradients and times. Numbers are the mantissas of
+one fixed set of units: V, E, V_th, beta in mV, I in mA, R in ohm, g in mS, CUBA's scale in V, times in ms, weights in the
+unit of what they add to. Then mA * ohm = mV and mS * V = mA need no factor, and mS * mV = 1e-3 mA needs one.
 
-A population of N neurons has a state ``h`` of shape (..., S, N): rows V, [a], one g per synapse, [s], where s is the
+A population of N neurons has a state ``h`` of arrays (B, N): V, [a], one g per synapse (g0, g1, ...), [s], where s is the
 low-passed spike that a leaky readout weighs. Parameters: ``{"pop0": {"proj0": {"weight": W, "bias": b}, ...,
 "neuron": {...}}, ..., "readout": {"weight": W, "bias": b}}``; biases are optional, and so is "neuron", which replaces
-constants of the population (tau, V_th, ...) by trained values.
+constants of the population (tau, V_th, ...) by trained values, one for each neuron or one for all.
 """
 
 import dataclasses
@@ -77,7 +77,7 @@ class Population:
 
     @property
     def states(self):
-        """Names of the rows of the state."""
+        """Names of the state variables."""
         adaptation = () if self.tau_a is None else ("a",)
         filtered = () if self.tau_s is None else ("s",)
         return ("V", *adaptation, *(f"g{k}" for k in range(len(self.synapses))), *filtered)
@@ -94,10 +94,9 @@ class Network:
 # -------------------------------------------------------------------------------------------------- single steps
 
 
-def exp_euler(rate, x, dt):
-    """One step of exponential Euler: x + dt phi(dt lam) F(x), phi(z) = (e^z - 1)/z, lam = dF/dx per element."""
-    F, lam = jax.jvp(rate, (x,), (jnp.ones_like(x),))
-    return x + dt * jnp.expm1(dt * lam) / (dt * lam) * F
+def exp_euler(x, rate, slope, dt):
+    """One step of exponential Euler: x + dt phi(dt slope) rate, phi(z) = (e^z - 1)/z, slope = d rate/dx."""
+    return x + dt * jnp.expm1(dt * slope) / (dt * slope) * rate
 
 
 def linear(p, x):
@@ -106,11 +105,10 @@ def linear(p, x):
 
 
 def emit(pop, theta, h):
-    """Spikes of the state h (..., S, N)."""
+    """Spikes of the state h."""
     c = constants(pop, theta)
-    V = h[..., 0, :]
-    threshold = c["V_th"] if pop.tau_a is None else c["V_th"] + c["beta"] * h[..., 1, :]
-    return pop.spike((V - threshold) / (c["V_th"] - c["V_reset"]))
+    threshold = c["V_th"] if pop.tau_a is None else c["V_th"] + c["beta"] * h["a"]
+    return pop.spike((h["V"] - threshold) / (c["V_th"] - c["V_reset"]))
 
 
 def constants(pop, theta):
@@ -119,43 +117,37 @@ def constants(pop, theta):
     return {k: getattr(pop, k) for k in names} | theta.get("neuron", {})
 
 
-def transition(pop, theta, h, inputs, dt, early=0.0):
+def transition(pop, theta, h, arriving, dt, early=None):
     """State of one population after a step: synapses first, then V from the new g, then a, then the spike filter.
 
-    ``inputs`` has one entry per projection. ``early`` (S, N) is zero; its rows of g are added to the new g *before* V is
-    computed from it, which only a wrong gradient needs: see `drtrl_grad`.
+    ``arriving`` (B, N) comes from each projection, and is all that other neurons have a part in. ``early`` holds zeros by
+    state; those of g are added to the new g *before* V is computed from it, which only a wrong gradient needs: see
+    `drtrl_grad`.
     """
     c = constants(pop, theta)
-    old = dict(zip(pop.states, jnp.moveaxis(h, -2, 0), strict=True))
-    y = [linear(theta[f"proj{k}"], x) for k, x in enumerate(inputs)]
-
     g = []
     for k, syn in enumerate(pop.synapses):
-        arriving = sum(yp for yp, p in zip(y, pop.projections, strict=True) if p.syn == k)
-        g.append(old[f"g{k}"] * jnp.exp(-dt / syn.tau) + arriving)
-        if jnp.ndim(early) > 0:
-            g[k] = g[k] + early[..., pop.states.index(f"g{k}"), :]
-
-    def current(V):
-        total = jnp.zeros_like(V)
-        for gk, syn in zip(g, pop.synapses, strict=True):
-            total = total + (gk * syn.scale if syn.E is None else 1e-3 * gk * (syn.E - V))
-        return total
+        onto = sum(y for y, p in zip(arriving, pop.projections, strict=True) if p.syn == k)
+        g.append(exp_euler(h[f"g{k}"], -h[f"g{k}"] / syn.tau, -1.0 / syn.tau, dt) + onto)
+        if early is not None:
+            g[k] = g[k] + early[f"g{k}"]
 
     z = emit(pop, theta, h)
     z_reset = hold(z) if pop.detach else z
-    top = c["V_th"] if pop.reset == "soft" else hold(old["V"])
-    V = old["V"] - (top - c["V_reset"]) * z_reset
-    V = exp_euler(lambda v: (-v + c["V_rest"] + c["R"] * current(v)) / c["tau"], V, dt)
-    V = V + sum(yp for yp, p in zip(y, pop.projections, strict=True) if p.syn is None)
-    new = [V]
+    top = c["V_th"] if pop.reset == "soft" else hold(h["V"])
+    V = h["V"] - (top - c["V_reset"]) * z_reset
+    current, conductance = 0.0, 0.0
+    for gk, syn in zip(g, pop.synapses, strict=True):
+        current = current + (gk * syn.scale if syn.E is None else 1e-3 * gk * (syn.E - V))
+        conductance = conductance + (0.0 if syn.E is None else 1e-3 * gk)
+    V = exp_euler(V, (-V + c["V_rest"] + c["R"] * current) / c["tau"], -(1.0 + c["R"] * conductance) / c["tau"], dt)
+    new = {"V": V + sum(y for y, p in zip(arriving, pop.projections, strict=True) if p.syn is None)}
     if pop.tau_a is not None:
-        new.append((old["a"] + z) * jnp.exp(-dt / c["tau_a"]))
-    new += g
+        new["a"] = exp_euler(h["a"] + z, -(h["a"] + z) / c["tau_a"], -1.0 / c["tau_a"], dt)
+    new |= {f"g{k}": gk for k, gk in enumerate(g)}
     if pop.tau_s is not None:
-        z_new = emit(pop, theta, jnp.stack(new, axis=-2))
-        new.append(jnp.exp(-dt / pop.tau_s) * old["s"] + z_new)
-    return jnp.stack(new, axis=-2)
+        new["s"] = jnp.exp(-dt / pop.tau_s) * h["s"] + emit(pop, theta, new)
+    return new
 
 
 def network_step(net, params, hs, x, *, hold_inputs=False, same_step=False, nudges=None, g_early=False):
@@ -174,24 +166,33 @@ def network_step(net, params, hs, x, *, hold_inputs=False, same_step=False, nudg
     for k, (name, pop) in enumerate(zip(names, net.populations, strict=True)):
         inputs = [jnp.concatenate([signals[s] for s in p.sources], axis=-1) for p in pop.projections]
         inputs = hold(inputs) if hold_inputs else inputs
-        nudge = 0.0 if nudges is None else nudges[k]
-        h = transition(pop, fixed[name], hs[k], inputs, net.dt, early=nudge if g_early else 0.0)
-        late = jnp.array([not (g_early and s.startswith("g")) for s in pop.states])
-        h = h + jnp.where(late[:, None], nudge, 0.0)
+        early = nudges[k] if g_early else None
+        h = transition(pop, fixed[name], hs[k], arrivals(fixed[name], inputs), net.dt, early)
+        if nudges is not None:
+            h = {s: v if g_early and s.startswith("g") else v + nudges[k][s] for s, v in h.items()}
         signals[f"z{k}"] = emit(pop, params[name], h)
         new.append(h)
         entered.append(inputs)
     spikes = [signals[f"z{k}"] for k in range(len(net.populations))]
-    seen = spikes[-1] if net.populations[-1].tau_s is None else new[-1][..., -1, :]
-    return new, entered, spikes, linear(params["readout"], seen)
+    return new, entered, spikes, linear(params["readout"], seen(net.populations[-1], params[names[-1]], new[-1]))
+
+
+def arrivals(theta, inputs):
+    """What each projection makes of its input."""
+    return [linear(theta[f"proj{k}"], x) for k, x in enumerate(inputs)]
+
+
+def seen(pop, theta, h):
+    """What the readout weighs."""
+    return emit(pop, theta, h) if pop.tau_s is None else h["s"]
 
 
 # ------------------------------------------------------------------------------------------------- whole sequences
 
 
-def initial(net, batch):
+def initial(net, batch, dtype=float):
     """All states at zero."""
-    return [jnp.zeros((batch, len(pop.states), pop.n)) for pop in net.populations]
+    return [{s: jnp.zeros((batch, pop.n), dtype) for s in pop.states} for pop in net.populations]
 
 
 def simulate(net, params, xs):
@@ -201,9 +202,7 @@ def simulate(net, params, xs):
         hs, _, spikes, r = network_step(net, params, hs, x)
         return hs, (hs, spikes, r)
 
-    _, (hs, spikes, r) = jax.lax.scan(step, initial(net, xs.shape[1]), xs)
-    named = [{s: h[:, :, k] for k, s in enumerate(p.states)} for p, h in zip(net.populations, hs, strict=True)]
-    return named, spikes, r
+    return jax.lax.scan(step, initial(net, xs.shape[1], xs.dtype), xs)[1]
 
 
 def weights_of_steps(n, mask, reduction):
@@ -220,7 +219,7 @@ def _bptt(net, params, xs, ys, loss, weights, hold_inputs):
             hs, _, _, r = network_step(net, params, hs, x, hold_inputs=hold_inputs)
             return hs, w * loss(r, y)
 
-        return jax.lax.scan(step, initial(net, xs.shape[1]), (xs, ys, weights))[1].sum()
+        return jax.lax.scan(step, initial(net, xs.shape[1], xs.dtype), (xs, ys, weights))[1].sum()
 
     return jax.grad(total)(params)
 
@@ -235,34 +234,111 @@ def bptt_stopped_grad(net, params, xs, ys, loss, mask=None, reduction="sum"):
     return _bptt(net, params, xs, ys, loss, weights_of_steps(len(xs), mask, reduction), True)
 
 
+# --------------------------------------------------------------------------------------------------------- D-RTRL
+
+
+def jacobian(pop, theta, h, arriving, dt):
+    """``D[from][to]``, ``f[projection][to]`` and, by trained constant, ``c[name][to]``, all (B, N).
+
+    Once what arrives is held, nothing crosses neurons: a tangent of ones in one variable gives the derivatives of all
+    neurons, each by its own.
+    """
+
+    def by(step, value):
+        return jax.jvp(step, (value,), (jnp.ones_like(value),))[1]
+
+    def arrives(k, y):
+        return [*arriving[:k], y, *arriving[k + 1 :]]
+
+    def trained(name, value):
+        return theta | {"neuron": theta["neuron"] | {name: value}}
+
+    D = {s: by(lambda v, s=s: transition(pop, theta, h | {s: v}, arriving, dt), h[s]) for s in h}
+    f = [by(lambda y, k=k: transition(pop, theta, h, arrives(k, y), dt), y) for k, y in enumerate(arriving)]
+    c = {
+        name: by(lambda v, name=name: transition(pop, trained(name, v), h, arriving, dt), value)
+        for name, value in theta.get("neuron", {}).items()
+    }
+    return D, f, c
+
+
+def no_trace(net, params, batch, dtype=float):
+    """Traces of zero: by population and state, for each parameter (B, ..., N), its value for the state of neuron N.
+
+    That is (B, inputs, N) for a weight, since that of another neuron has no part in it, and (B, N) for everything else.
+    """
+
+    def zeros(pop, p):
+        return jnp.zeros((batch, *jnp.shape(p)[:-1], pop.n), dtype)
+
+    return {
+        f"pop{k}": {s: jax.tree.map(partial(zeros, pop), params[f"pop{k}"]) for s in pop.states}
+        for k, pop in enumerate(net.populations)
+    }
+
+
+def advance(pop, theta, h, inputs, eps, dt):
+    """``eps_t = D_t eps_{t-1} + dh_t/dtheta``, where what enters the projections is held."""
+    D, f, c = jacobian(pop, theta, h, arrivals(theta, inputs), dt)
+
+    def carried(d, e, rest):  # added one after the other, XLA writes the trace once; as a sum of sums, twice
+        return rest + d.reshape(d.shape[0], *[1] * (e.ndim - 2), d.shape[1]) * e
+
+    new = {}
+    for to in pop.states:
+        direct: dict = {"neuron": {name: value[to] for name, value in c.items()}} if c else {}
+        for k, x in enumerate(inputs):
+            each = {"weight": f[k][to][:, None, :] * x[:, :, None], "bias": f[k][to]}
+            direct[f"proj{k}"] = {name: each[name] for name in theta[f"proj{k}"]}
+        new[to] = direct
+        for source in pop.states:
+            new[to] = jax.tree.map(partial(carried, D[source][to]), eps[source], new[to])
+    return new
+
+
+def credit(L, eps, theta):
+    """``L . eps`` summed over samples, states and, for a constant of all neurons, over those."""
+
+    def total(p, *es):
+        each = sum(jnp.einsum("bn,b...n->...n", l, e) for l, e in zip(L.values(), es, strict=True))
+        return each if jnp.ndim(p) else each.sum()
+
+    return jax.tree.map(total, theta, *(eps[s] for s in L))
+
+
 @partial(jax.jit, static_argnames=("net", "loss", "count_g_twice"))
-def _drtrl_step(net, params, hs, eps, x, y, loss, count_g_twice):
-    """One step: new states, new traces, this step's gradient."""
+def drtrl_step(net, params, hs, eps, x, y, loss, count_g_twice=False):
+    """One step: new states, new traces, this step's gradient and loss."""
 
     def same_step_loss(nudges, params):
         new, entered, _, r = network_step(net, params, hs, x, same_step=True, nudges=nudges, g_early=count_g_twice)
         return loss(r, y), (new, entered)
 
-    zeros = [jnp.zeros_like(h) for h in hs]
-    (L, direct), (new, entered) = jax.grad(same_step_loss, argnums=(0, 1), has_aux=True)(zeros, params)
-
-    grads, new_eps = dict(direct), {}
+    zeros = jax.tree.map(jnp.zeros_like, hs)
+    (value, (new, entered)), (L, grads) = jax.value_and_grad(same_step_loss, argnums=(0, 1), has_aux=True)(
+        zeros, params
+    )
+    new_eps = {}
     for k, pop in enumerate(net.populations):
         name = f"pop{k}"
+        new_eps[name] = advance(pop, params[name], hs[k], entered[k], eps[name], net.dt)
+        grads[name] = jax.tree.map(jnp.add, grads[name], credit(L[k], new_eps[name], params[name]))
+    return new, new_eps, grads, value
 
-        def advance(h, inputs, e, pop=pop, theta=params[name]):
-            """eps_t = D_t eps_{t-1} + dh_t/dtheta, with h_{t-1} and inputs held, for one sample.
 
-            With the inputs held nothing crosses neurons: D is (S, N, S, N) and zero unless both N agree.
-            """
-            D = jax.jacfwd(lambda h: transition(pop, theta, h, inputs, net.dt))(h)
-            J = jax.jacfwd(lambda theta: transition(pop, theta, h, inputs, net.dt))(theta)
-            return jax.tree.map(lambda e, j: jnp.tensordot(D, e, 2) + j, e, J)
+@partial(jax.jit, static_argnames=("net", "loss", "count_g_twice"))
+def drtrl(net, params, hs, eps, xs, ys, weights, loss, count_g_twice=False):
+    """A sequence, its steps weighted: last states, last traces, gradient, losses of the steps."""
 
-        new_eps[name] = jax.vmap(advance)(hs[k], entered[k], eps[name])
-        through_trace = jax.tree.map(lambda e, k=k: jnp.tensordot(L[k], e, 3), new_eps[name])
-        grads[name] = jax.tree.map(jnp.add, direct[name], through_trace)
-    return new, new_eps, grads
+    def step(carry, at):
+        hs, eps, total = carry
+        x, y, w = at
+        hs, eps, grads, value = drtrl_step(net, params, hs, eps, x, y, loss, count_g_twice)
+        return (hs, eps, jax.tree.map(lambda a, g: a + w * g, total, grads)), value
+
+    start = (hs, eps, jax.tree.map(jnp.zeros_like, params))
+    (hs, eps, grads), losses = jax.lax.scan(step, start, (xs, ys, weights))
+    return hs, eps, grads, losses
 
 
 def drtrl_grad(
@@ -296,23 +372,16 @@ def drtrl_grad(
     Returns
     -------
     grads, eps, params
-        Gradient summed over all steps; final traces ``eps["pop0"]["proj0"]["weight"]`` of shape
-        (B, S, N, *shape of the parameter); final parameters.
+        Gradient summed over all steps; final traces ``eps["pop0"]["V"]["proj0"]["weight"]``, see `no_trace`; final
+        parameters.
     """
-    weights = weights_of_steps(len(xs), mask, reduction)
-    hs, batch = initial(net, xs.shape[1]), xs.shape[1]
-    eps = {
-        f"pop{k}": jax.tree.map(
-            lambda p, pop=pop: jnp.zeros((batch, len(pop.states), pop.n, *jnp.shape(p))), params[f"pop{k}"]
-        )
-        for k, pop in enumerate(net.populations)
-    }
-    total = recent = jax.tree.map(jnp.zeros_like, params)
-    for t in range(len(xs)):
-        hs, eps, grads = _drtrl_step(net, params, hs, eps, xs[t], ys[t], loss, count_g_twice)
-        grads = jax.tree.map(lambda g, t=t: weights[t] * g, grads)
+    weights, batch = weights_of_steps(len(xs), mask, reduction), xs.shape[1]
+    hs, eps = initial(net, batch, xs.dtype), no_trace(net, params, batch, xs.dtype)
+    total = jax.tree.map(jnp.zeros_like, params)
+    every = len(xs) if update is None else every
+    for start in range(0, len(xs), every):
+        part = slice(start, start + every)
+        hs, eps, grads, _ = drtrl(net, params, hs, eps, xs[part], ys[part], weights[part], loss, count_g_twice)
         total = jax.tree.map(jnp.add, total, grads)
-        recent = jax.tree.map(jnp.add, recent, grads)
-        if update is not None and ((t + 1) % every == 0 or t + 1 == len(xs)):
-            params, recent = update(params, recent), jax.tree.map(jnp.zeros_like, recent)
+        params = params if update is None else update(params, grads)
     return total, eps, params

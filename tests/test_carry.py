@@ -139,33 +139,24 @@ def test_what_one_compiled_function_leaves_behind_serves_in_another(name):
 def rank_one(case, decay):
     """ES-D-RTRL step by step for one population and one projection, from the oracle's transition."""
     pop, params = case.net.populations[0], case.params
-    theta = params["pop0"]
-    h = oracle.initial(case.net, case.xs.shape[1])[0]
+    theta, dt = params["pop0"], case.net.dt
+    (h,) = oracle.initial(case.net, case.xs.shape[1])
+    f_bar = {s: jnp.zeros_like(v) for s, v in h.items()}
     x_bar = jnp.zeros((case.xs.shape[1], theta["proj0"]["weight"].shape[0]))
-    f_bar = jnp.zeros_like(h)
     grad = jnp.zeros_like(theta["proj0"]["weight"])
     for t, (x, y) in enumerate(zip(case.xs, case.ys, strict=True)):
         entered = jnp.concatenate([x, oracle.emit(pop, theta, h)], axis=-1)
-
-        def step(h, y_in, pop=pop):
-            unit = {"proj0": {"weight": jnp.eye(pop.n)}}
-            return oracle.transition(pop, unit, h, [y_in], case.net.dt)
-
-        y_in = oracle.linear(theta["proj0"], entered)
-        D = jax.vmap(jax.jacfwd(step))(h, y_in)
-        f = jax.vmap(jax.jacfwd(step, argnums=1))(h, y_in)
-        D, f = jnp.einsum("bincn->binc", D), jnp.einsum("binn->bin", f)
-        f_bar = decay * jnp.einsum("binc,bcn->bin", D, f_bar) + (1 - decay) * f
+        arriving = oracle.arrivals(theta, [entered])
+        D, (f,), _ = oracle.jacobian(pop, theta, h, arriving, dt)
+        f_bar = {s: decay * sum(D[r][s] * f_bar[r] for r in h) + (1 - decay) * f[s] for s in h}
         x_bar = decay * x_bar + entered
+        h = oracle.transition(pop, theta, h, arriving, dt)
 
-        def loss_of(shift, h=h, entered=entered, y=y):
-            new = oracle.transition(pop, theta, h, [entered], case.net.dt) + shift
-            seen = new[..., -1, :] if pop.tau_s is not None else oracle.emit(pop, theta, new)
-            return networks.loss(oracle.linear(params["readout"], seen), y)
+        def loss_of(h, y=y):
+            return networks.loss(oracle.linear(params["readout"], oracle.seen(pop, theta, h)), y)
 
-        L = jax.grad(loss_of)(jnp.zeros_like(h))
-        grad = grad + jnp.einsum("bi,bn->in", x_bar, (L * f_bar).sum(1)) / (1 - decay ** (t + 1))
-        h = oracle.transition(pop, theta, h, [entered], case.net.dt)
+        L = jax.grad(loss_of)(h)
+        grad = grad + x_bar.T @ sum(L[s] * f_bar[s] for s in h) / (1 - decay ** (t + 1))
     return grad
 
 

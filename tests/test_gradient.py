@@ -94,14 +94,10 @@ def test_gradient_and_trace_equal_the_reference_for_every_chunk_length(name):
     for chunk in CHUNKS if name in ALL_CHUNKS else (1, 7):
         close(run.grad(chunk), expected)
         for (k, j), by_state in run.traces().items():
-            pop = run.case.net.populations[k]
             for state, value in by_state.items():
-                row = {p: e[:, pop.states.index(state)] for p, e in eps[f"pop{k}"][f"proj{j}"].items()}
-                for p, dense in row.items():
-                    # (B, N, [I,] N): nothing across neurons, so the diagonal is all there is
-                    diagonal = np.moveaxis(np.diagonal(dense, axis1=1, axis2=dense.ndim - 1), -1, dense.ndim - 2)
+                for p, e in eps[f"pop{k}"][state][f"proj{j}"].items():
                     mine = 0.0 if value is None else value[p]
-                    np.testing.assert_allclose(mine, diagonal, rtol=1e-9, atol=1e-10 * (1 + np.abs(diagonal).max()))
+                    np.testing.assert_allclose(mine, e, rtol=1e-9, atol=1e-10 * (1 + np.abs(e).max()))
 
 
 @pytest.mark.parametrize("name", networks.FEED_FORWARD_NAMES)
@@ -142,6 +138,19 @@ def test_bptt_with_the_same_interface(name):
     run = Run(name, etrax.BPTT)
     case = run.case
     close(run.grad(), oracle.bptt_grad(case.net, case.params, case.xs, case.ys, networks.loss))
+
+
+def test_trained_constants_equal_the_reference():
+    case = networks.case("recurrent alif heterogeneous")
+    constants = {"V_th": jnp.asarray(networks.THRESHOLDS), "tau": jnp.full(4, 11.0), "tau_a": jnp.full(4, 35.0)}
+    params = case.params | {"pop0": case.params["pop0"] | {"neuron": constants}}
+    expected, _, _ = oracle.drtrl_grad(case.net, params, case.xs, case.ys, networks.loss)
+    learner = etrax.compile(networks.Built(LIB, case.net, params), etrax.D_RTRL, case.xs[0], batch_size=B)
+    grads = learner.etrace_grad(
+        case.xs, case.ys, step_fn=lambda x, y: networks.loss(learner(x), y), chunk_size=7, reduction="sum"
+    )
+    mine = {path[1]: networks.mantissas(grad) for path, grad in grads.items() if path[0] == "neu0"}
+    close(mine, expected["pop0"]["neuron"])
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])

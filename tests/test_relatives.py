@@ -48,28 +48,19 @@ def broadcast_gradient(case, feedback):
     Feedback None stands for the weights of the readout.
     """
     net, params = case.net, case.params
-    hs = oracle.initial(net, B)
-    eps = {
-        f"pop{k}": jax.tree.map(lambda p, pop=pop: jnp.zeros((B, len(pop.states), pop.n, *p.shape)), params[f"pop{k}"])
-        for k, pop in enumerate(net.populations)
-    }
+    hs, eps = oracle.initial(net, B), oracle.no_trace(net, params, B)
     total = jax.tree.map(jnp.zeros_like, params)
     for x, y in zip(case.xs, case.ys, strict=True):
-        hs, eps, _ = oracle._drtrl_step(net, params, hs, eps, x, y, networks.loss, False)
-        last = net.populations[-1]
-        s = oracle.emit(last, {}, hs[-1]) if last.tau_s is None else hs[-1][..., -1, :]
+        hs, eps, _, _ = oracle.drtrl_step(net, params, hs, eps, x, y, networks.loss)
+        s = oracle.seen(net.populations[-1], {}, hs[-1])
         r, pullback = jax.vjp(lambda p, s=s: oracle.linear(p, s), params["readout"])
         e = jax.grad(networks.loss)(r, y)
         total["readout"] = jax.tree.map(jnp.add, total["readout"], pullback(e)[0])
         for k, pop in enumerate(net.populations):
-
-            def seen(h, pop=pop):
-                return oracle.emit(pop, {}, h) if pop.tau_s is None else h[..., -1, :]
-
+            name = f"pop{k}"
             weights = params["readout"]["weight"] if feedback[k] is None else feedback[k]
-            (L,) = jax.vjp(seen, hs[k])[1](e @ weights.T)
-            more = jax.tree.map(lambda item, L=L: jnp.tensordot(L, item, 3), eps[f"pop{k}"])
-            total[f"pop{k}"] = jax.tree.map(jnp.add, total[f"pop{k}"], more)
+            (L,) = jax.vjp(lambda h, pop=pop: oracle.seen(pop, {}, h), hs[k])[1](e @ weights.T)
+            total[name] = jax.tree.map(jnp.add, total[name], oracle.credit(L, eps[name], params[name]))
     return total
 
 
