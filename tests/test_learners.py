@@ -4,6 +4,7 @@ import inspect
 import warnings
 
 import brainstate
+import braintools
 import brainunit as u
 import jax
 import jax.numpy as jnp
@@ -214,3 +215,46 @@ def test_direct_feedback_alignment_is_e_prop_without_a_memory(name):
         grads.append(networks.mantissas(learner.etrace_grad(case.xs, case.ys, step_fn=step, chunk_size=1)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-14), *grads)
     assert any(np.any(leaf) for leaf in jax.tree.leaves(grads[0]))
+
+
+class Named(brainstate.nn.Module):
+    """A filtered and a jumping projection onto one population, under the names given."""
+
+    def __init__(self, current, jump):
+        super().__init__()
+        self.neu, self.fil = etrax.neurons.LIF(4), etrax.synapses.AMPA(3)
+        normal = braintools.init.Normal
+
+        def layer(unit, scale):
+            with brainstate.random.seed_context(2):
+                return brainstate.nn.Linear(3, 4, w_init=normal(0.3 * scale * unit, scale * unit), b_init=None)
+
+        out, post = etrax.synapses.CUBA(), self.neu
+        setattr(self, current, etrax.synapses.CurrentProj(comm=layer(u.UNITLESS, 20.0), out=out, post=post))
+        setattr(self, jump, etrax.synapses.DeltaProj(comm=layer(u.mV, 1.0), post=post))
+        self.names = (current, jump)
+
+    def update(self, x):
+        current, jump = (getattr(self, name) for name in self.names)
+        current(self.fil(x))
+        jump(x)
+        return self.neu()
+
+
+def test_what_acts_on_a_population_may_be_called_anything():
+    """A projection called `delta`, say, is not mistaken for a jump of the potential."""
+    xs = (brainstate.random.RandomState(1).rand(30, 2, 3) < 0.4).astype(float)
+    found = []
+    for current, jump in (("one", "other"), ("delta", "current"), ("slope", "delta")):
+        net = Named(current, jump)
+        learner = etrax.compile(net, etrax.D_RTRL, xs[0], batch_size=2)
+
+        def step(x, learner=learner):
+            return jnp.mean((learner(x) - 0.3) ** 2)
+
+        grads = learner.etrace_grad(xs, step_fn=step, reduction="sum")
+        assert net.neu.get_spike().shape == (2, 4)
+        found.append([u.get_mantissa(grads[name, "comm", "weight"]["weight"]) for name in (current, jump)])
+    assert all(np.any(g) for g in found[0])
+    for other in found[1:]:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), other, found[0])

@@ -8,6 +8,7 @@ from typing import Any
 
 from etrax.learners.bptt import BPTT
 from etrax.learners.d_rtrl import D_RTRL
+from etrax.learners.dfa import DFA
 from etrax.learners.eprop import EProp
 from etrax.learners.no_trace import NoTrace
 
@@ -31,6 +32,7 @@ METHODS: dict[str, Method] = {
     "eprop": Method("e-prop", EProp, options={"feedback": "symmetric"}),
     "eprop_random": Method("e-prop, random feedback", EProp, options={"feedback": "random"}),
     "eprop_adaptive": Method("e-prop, adaptive feedback", EProp, options={"feedback": "adaptive"}),
+    "dfa": Method("direct feedback alignment", DFA),
     "no_trace": Method("D = 0", NoTrace),
     "readout": Method("readout only", NoTrace, part="readout"),
     "bptt": Method("BPTT", BPTT),

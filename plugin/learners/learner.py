@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import brainstate
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from etrax.checks import check_dt, check_mask, check_sequences
+from etrax.checks import check_dt, check_mask, check_sequences, is_whole
 from etrax.contract.recorder import active
 from etrax.engine.names import Path
 from etrax.text import dotted
@@ -331,7 +330,7 @@ def no_trace(weight: Any, known: list[str] | tuple[str, ...]) -> ValueError:
 def _check_chunk_size(chunk_size: Any) -> int | None:
     if chunk_size is None:
         return None
-    if isinstance(chunk_size, bool) or not isinstance(chunk_size, int | np.integer):
+    if not is_whole(chunk_size):
         raise TypeError(f"`chunk_size` must be None or an int, got {chunk_size!r}.")
     if chunk_size < 1:
         raise ValueError(f"`chunk_size` must be at least 1, got {chunk_size}.")

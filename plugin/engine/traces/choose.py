@@ -6,8 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
+from etrax.checks import is_whole
 from etrax.engine.graph import Graph
 from etrax.engine.layer import Layer
 from etrax.engine.sources import Connection, Source, TrainedConstant
@@ -49,8 +48,7 @@ class WindowCarry(Carry):
     tolerance: float = 1e-3
 
     def __post_init__(self):
-        whole = isinstance(self.window, int | np.integer) and not isinstance(self.window, bool)
-        if self.window is not None and (not whole or self.window < 1):
+        if self.window is not None and not (is_whole(self.window) and self.window >= 1):
             raise ValueError(f"`window` must be a number of steps, at least 1, got {self.window!r}.")
         if not 0.0 < self.tolerance < 1.0:
             raise ValueError(f"`tolerance` must be between 0 and 1, got {self.tolerance!r}.")
