@@ -1,5 +1,7 @@
 """Constants of neurons and synapses that learn: through the trace, equal to backpropagation where D-RTRL is exact."""
 
+import copy
+
 import brainstate
 import brainunit as u
 import contract
@@ -207,3 +209,18 @@ def test_all_constants_of_every_neuron(row):
             np.testing.assert_allclose(
                 got[path], value, rtol=1e-9, atol=1e-9 * float(np.abs(value).max()), err_msg=str(path)
             )
+
+
+def test_networks_can_be_copied_and_taken_apart():
+    """Copies have constants and states of their own; what is put together again is what was taken apart."""
+    net = etrax.neurons.LIF(3, tau=brainstate.ParamState(jnp.array([5.0, 6.0, 7.0]) * u.ms), V_th=2 * u.mV)
+    brainstate.nn.init_all_states(net, batch_size=2)
+    definition, states = brainstate.graph.treefy_split(net)
+    for other in (copy.deepcopy(net), brainstate.graph.treefy_merge(definition, states)):
+        assert other.V.value.shape == (2, 3)
+        assert other.V is not net.V
+        np.testing.assert_array_equal(other.tau.to_decimal(u.ms), net.tau.to_decimal(u.ms))
+        assert other.V_th == net.V_th
+        assert set(other.states()) == set(net.states())
+    with pytest.raises(ValueError, match="`tau` must be a scalar or fit the shape"):
+        etrax.neurons.LIF(3, tau=jnp.ones(4) * u.ms)

@@ -43,6 +43,9 @@ class Constant:
         self.name = name
 
     def __set__(self, module: Any, value: Any) -> None:
+        if getattr(module, "varshape", None) is None:  # a copy in the making: what it gets was checked before
+            vars(module)[self.name] = value
+            return
         if isinstance(value, brainstate.State | brainstate.nn.Param):
             fit(self.name, read(value), module.varshape, self.unit)
         else:
@@ -52,6 +55,8 @@ class Constant:
     def __get__(self, module: Any, owner: type | None = None) -> Any:
         if module is None:
             return self
+        if self.name not in vars(module):
+            raise AttributeError(f"{type(module).__name__!r} object has no attribute {self.name!r} yet")
         given = vars(module)[self.name]
         if not is_trained(given):
             return read(given)
