@@ -79,10 +79,10 @@ def positive(name: str, value, *, unit: u.Unit | None = None, whole: bool = Fals
     return value
 
 
-def check_seed(seed: Any) -> None:
-    """A ValueError unless the seed is a whole number from 0 to 2**32 - 1."""
+def check_seed(seed: Any, name: str = "seed") -> None:
+    """A ValueError naming ``name`` unless the seed is a whole number from 0 to 2**32 - 1."""
     if not is_whole(seed) or not 0 <= seed < 2**32:
-        raise ValueError(f"`seed` must be a whole number from 0 to 2**32 - 1, got {seed!r}.")
+        raise ValueError(f"`{name}` must be a whole number from 0 to 2**32 - 1, got {seed!r}.")
 
 
 def check_sequences(sequences: tuple) -> int:

@@ -1,5 +1,6 @@
 """The contract of learners: one interface for all of them, whatever gives their gradient."""
 
+import copy
 import inspect
 import warnings
 
@@ -178,7 +179,9 @@ def test_the_influence_of_rtrl_holds_the_traces_of_d_rtrl():
         ),
         ("eprop", {"carry": "none", "window": 5}, "`window` is not read by carry='none', but by carry='dense' or"),
         ("d_rtrl", {"feedback": "random"}, "`feedback` is not read by D_RTRL, but by EProp"),
-        ("eprop", {"vjp_method": "multi-step"}, "`vjp_method` is not read by EProp, but by D_RTRL, NoTrace"),
+        ("eprop", {"vjp_method": "multi-step"}, "`vjp_method` is not read by EProp, but by D_RTRL: leave"),
+        ("no_trace", {"carry": "rank1"}, "`carry` is not read by NoTrace, but by D_RTRL, EProp"),
+        ("no_trace", {"vjp_method": "multi-step"}, "`vjp_method` is not read by NoTrace, but by D_RTRL: leave"),
         ("dfa", {"carry": "dense"}, "`carry` is not read by DFA, but by D_RTRL, EProp"),
         ("bptt", {"carry": "dense"}, "`carry` is not read by BPTT, but by"),
         ("rtrl", {"feedback_seed": 1}, "`feedback_seed` is not read by RTRL, but by DFA, EProp|EProp, DFA"),
@@ -258,3 +261,37 @@ def test_what_acts_on_a_population_may_be_called_anything():
     assert all(np.any(g) for g in found[0])
     for other in found[1:]:
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), other, found[0])
+
+
+def test_a_state_has_a_name_of_its_own():
+    class Sloping(etrax.Neuron):
+        def initial(self, batch_size=None):
+            return {"V": jnp.zeros(self.varshape) * u.mV, "slope": jnp.zeros(self.varshape)}
+
+    with pytest.raises(ValueError, match="Sloping has a state called slope, .*: call the state otherwise"):
+        etrax.compile(Sloping(3), "d_rtrl", jnp.zeros(3))
+
+
+def test_a_loss_of_a_step_is_one_number(case):
+    with pytest.raises(ValueError, match="`step_fn` must return a scalar loss for one step, got shape"):
+        case.learner.etrace_grad(case.xs[:2], step_fn=lambda x: u.get_mantissa(case.learner(x))[:, 0])
+
+
+def test_a_copy_is_to_be_compiled(case):
+    other = copy.deepcopy(case.learner)
+    with pytest.raises(RuntimeError, match="is not compiled"):
+        other(case.xs[0])
+
+
+def test_before_compiling(case):
+    algorithm = type(case.learner)
+    for use in (lambda new: new(case.xs[0]), lambda new: new.reset_state(), lambda new: new.param_states):
+        with pytest.raises(RuntimeError, match=f"this {algorithm.__name__} is not compiled"):
+            use(algorithm(built("recurrent alif")))
+
+
+def test_alignment_of_every_learner(case):
+    """Feedback that adapts has no counterpart in backpropagation, and is left out."""
+    report = etrax.gradient_report(case.learner, case.xs, case.ys, step_fn=case.step, windows=1)
+    assert any(name.startswith(WEIGHT) for name in report.parameters)
+    assert not any(name.startswith("feedback") for name in report.parameters)

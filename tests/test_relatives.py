@@ -271,7 +271,7 @@ def test_trained_constants_learn_by_the_feedback(feedback):
     ("options", "message"),
     [
         ({"feedback": "fixed"}, "`feedback` must be one of symmetric, random, adaptive, got 'fixed'"),
-        ({"feedback_scale": 0.0}, "`feedback_scale` must be positive"),
+        ({"feedback_scale": 0.0}, "`feedback_scale` must be a number above 0"),
         ({"vjp_method": "multi-step"}, "`vjp_method` is not read by EProp, but by D_RTRL"),
         ({"through_depth": True}, "`through_depth` is not read by EProp, but by D_RTRL"),
     ],

@@ -128,7 +128,7 @@ class Engine:
     Raises
     ------
     ValueError
-        If the loss is not a scalar, if it depends on no path from a parameter in ``weights``, or if populations
+        If the loss depends on no path from a parameter in ``weights``, or if populations
         feed each other within one step and credit is to go through depth.
     """
 

@@ -62,6 +62,7 @@ class Population:
         self.names: dict[int, dict[str, str]] = {}
         for part in self.parts:
             part.check_states()
+            _check_names(part, neuron)
             names = {}
             for name, state in part.hidden.items():
                 path = paths[id(state)]
@@ -171,6 +172,16 @@ class Population:
     def canonical(self, value: Any, kind: Kind):
         """An entry as an array of shape (), (size,) or (rows, size), by its kind."""
         return canonical(value, kind, self.batch, self.varshape)
+
+
+def _check_names(part, neuron: Neuron) -> None:
+    """A ValueError if a neuron's state has the name of an argument of its transition."""
+    taken = {"current", "slope", "delta"} & set(part.hidden) if part is neuron else set()
+    if taken:
+        raise ValueError(
+            f"{type(part).__name__} has a state called {', '.join(sorted(taken))}, as an argument of `transition` or a source of its "
+            "Jacobian is: call the state otherwise."
+        )
 
 
 def _add(total: dict[Any, dict], rows: dict[Any, dict]) -> None:

@@ -173,13 +173,7 @@ class Step:
         )
         with recording(recorder):
             loss, aux = self.fn(*slices)
-        if loss is not None:
-            loss = u.get_mantissa(loss)
-            if jnp.ndim(loss) != 0:
-                raise ValueError(
-                    f"`step_fn` must return a scalar loss for one step, got shape {jnp.shape(loss)}: reduce over batch and "
-                    "outputs inside it, e.g. with `.mean()`."
-                )
+        loss = None if loss is None else u.get_mantissa(loss)
         names = {key: connection.name for key, connection in graph.connections.items()}
         x = {names[key]: value for key, value in recorder.x.items()}
         y = {names[key]: value for key, value in recorder.y.items()} if self.through_depth else {}

@@ -34,12 +34,13 @@ class BPTT(Learner):
         Name of the learner.
     """
 
+    _params: dict | None = None
+    _compiled: dict[tuple, tuple[Pure, Callable]] | None = None  # none in a copy, which is to be compiled
     graph_invisible_attrs: tuple[str, ...] = ("_states", "_hidden", "_compiled")
 
     def __init__(self, model: brainstate.nn.Module, *, name: str | None = None, **unread: Any):
         super().__init__(model, name=name, **unread)
         self._states = States(())
-        self._params: dict | None = None
         self._said = False
 
     def compile_graph(self, *args) -> None:
@@ -49,13 +50,13 @@ class BPTT(Learner):
         self._states = States(found.values())
         self._params = {path: s for path, s in found.items() if isinstance(s, brainstate.ParamState)}
         self._hidden = {path: s for path, s in found.items() if isinstance(s, brainstate.HiddenState)}
-        self._compiled: dict[tuple, tuple[Pure, Callable]] = {}
+        self._compiled = {}
         self._batch = jnp.shape(jax.tree.leaves(args)[0])[0] if jnp.ndim(jax.tree.leaves(args)[0]) > 1 else None
 
     @property
     def param_states(self) -> dict:
         """The trainable parameters of the model by path."""
-        if self._params is None:
+        if self._params is None or self._compiled is None:
             kind = type(self).__name__
             raise RuntimeError(
                 f"this {kind} is not compiled: use `etrax.compile(model, etrax.{kind}, x0, batch_size=...)`."
@@ -75,6 +76,7 @@ class BPTT(Learner):
 
     def update(self, *args) -> Any:
         """One step of the model."""
+        self.param_states  # noqa: B018 - raises unless compiled
         recorder = active()
         if recorder is None:
             return jax.tree.map(self._noted, self.model(*args))
@@ -106,6 +108,7 @@ class BPTT(Learner):
 
     def reset_state(self, batch_size: int | None = None, **kwargs) -> None:
         """Give all states of the model their initial values."""
+        self.param_states  # noqa: B018 - raises unless compiled
         brainstate.nn.reset_all_states(
             self.model, batch_size=self._batch if batch_size is None else batch_size, **kwargs
         )
@@ -113,13 +116,19 @@ class BPTT(Learner):
     # -- sequences -----------------------------------------------------------------------
 
     def _run(self, request: Request) -> Outcome:
-        self.param_states  # noqa: B018 - raises unless compiled
+        known = list(self.param_states.values())  # raises unless compiled
+        for path, state in request.weights.items():
+            if all(state is not param for param in known):
+                raise ValueError(
+                    f"`weights` has {path!r}, which is no parameter of the model that {type(self).__name__} was compiled for."
+                )
+        compiled: Any = self._compiled
         sequences, mask = request.sequences, request.mask
         numbers = {path: self._states.index(state) for path, state in request.weights.items()}
         key = (*request.key, tuple(numbers.values()))
-        if key not in self._compiled:
-            self._compiled[key] = self._make(request, list(numbers.values()))
-        pure, run = self._compiled[key]
+        if key not in compiled:
+            compiled[key] = self._make(request, list(numbers.values()))
+        pure, run = compiled[key]
         used, _ = pure.trace(*first_of(sequences))
         used = sorted({*used, *numbers.values()})
         grads, last, losses, aux = self._apply(run, self._states.read(used), sequences, mask)

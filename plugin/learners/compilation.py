@@ -60,6 +60,10 @@ def options_of(algorithm: type[Learner] | str, carry: str = "dense", **others: A
 def chosen_learner(algorithm: type[Learner] | str) -> type[Learner]:
     """The class of learners of that name; a ValueError if there is none."""
     if not isinstance(algorithm, str):
+        if not (isinstance(algorithm, type) and issubclass(algorithm, Learner)):
+            raise TypeError(
+                f"`algorithm` must be a class of learners, e.g. `etrax.D_RTRL`, or its name; got {algorithm!r}."
+            )
         return algorithm
     if algorithm.lower() not in LEARNERS:
         raise ValueError(f"`algorithm` must be one of {', '.join(LEARNERS)}, or a learner class; got {algorithm!r}.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import brainstate
 
@@ -63,8 +63,6 @@ class D_RTRL(OnlineLearner):
         If an option is given that this ``carry`` does not read.
     """
 
-    diagonal: ClassVar[bool] = True
-
     def __init__(  # noqa: PLR0913 - options with a default, each read by one part
         self,
         model: brainstate.nn.Module,
@@ -93,6 +91,6 @@ class D_RTRL(OnlineLearner):
             )
         kept = carry_of(carry, window=window, tolerance=tolerance, decay=decay, trace_dtype=trace_dtype)
         credit = Credit(through_time=vjp_method == "multi-step", through_depth=through_depth)
-        super().__init__(model, Composition(carry=kept, credit=credit, diagonal=self.diagonal), name=name, **unread)
+        super().__init__(model, Composition(carry=kept, credit=credit), name=name, **unread)
         self.vjp_method = vjp_method
         self.through_depth = through_depth

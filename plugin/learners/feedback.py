@@ -27,6 +27,7 @@ import brainstate
 import brainunit as u
 import jax
 
+from etrax.checks import check_seed, positive
 from etrax.engine.graph import Graph
 from etrax.engine.population import Population
 from etrax.engine.step import Routes
@@ -65,8 +66,9 @@ class Feedback(Error):
     def __init__(self, mode: str = "symmetric", seed: int | None = None, scale: float = 1.0):
         if mode not in FEEDBACK:
             raise ValueError(f"`feedback` must be one of {', '.join(FEEDBACK)}, got {mode!r}.")
-        if not scale > 0:
-            raise ValueError(f"`feedback_scale` must be positive, got {scale!r}.")
+        positive("feedback_scale", scale)
+        if seed is not None:
+            check_seed(seed, "feedback_seed")
         self.mode, self.seed, self.scale = mode, seed, scale
         self._routes = Routes()
         self._readings: dict[str, tuple[Population, dict]] = {}

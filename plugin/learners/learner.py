@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import brainstate
+import brainunit as u
 import jax
 import jax.numpy as jnp
 
@@ -62,8 +63,11 @@ class Outcome(NamedTuple):
 class Learner(brainstate.nn.Module):
     """A model that can be asked for gradients.
 
-    The interface of all learners. A subclass defines :meth:`compile_graph`, :meth:`update`, :meth:`reset_state`,
-    :meth:`report` and ``_run``, which gives what a `Request` asks for.
+    The interface of all learners. A rule that is a new composition of trace, error and credit is a few lines on
+    `online.OnlineLearner`, as `dfa.py`. One of another kind derives from this class, as `BPTT`: it defines
+    :meth:`compile_graph`, :attr:`param_states`, :attr:`hidden_states`, :meth:`update`, :meth:`reset_state`, :meth:`report`
+    and ``_run``, which gives what a `Request` asks for. Within a step function ``etrax.contract.recorder.active()`` is the
+    recorder of the step: ``update`` tells it ``call()`` before it runs the model and ``end()`` after.
 
     Parameters
     ----------
@@ -222,7 +226,8 @@ class Learner(brainstate.nn.Module):
 
         def step(*slices):
             result = one_call(step_fn, slices)
-            return result if has_aux else (result, None)
+            loss, aux = result if has_aux else (result, None)
+            return _scalar(loss), aux
 
         outcome = self._run(
             Request(
@@ -325,6 +330,16 @@ def _not_read(option: str, kind: type[Learner]) -> str:
 def no_trace(weight: Any, known: list[str] | tuple[str, ...]) -> ValueError:
     """The error for a parameter without a trace, where ``known`` have one."""
     return ValueError(f"`weight` {weight!r} has no trace; parameters with one: {', '.join(sorted(known)) or 'none'}.")
+
+
+def _scalar(loss: Any) -> Any:
+    """The loss of a step; a ValueError unless it is one number."""
+    if u.math.ndim(loss) != 0:
+        raise ValueError(
+            f"`step_fn` must return a scalar loss for one step, got shape {u.math.shape(loss)}: reduce over batch and "
+            "outputs inside it, e.g. with `.mean()`."
+        )
+    return loss
 
 
 def _check_chunk_size(chunk_size: Any) -> int | None:

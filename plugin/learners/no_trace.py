@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
-from .d_rtrl import D_RTRL
+from typing import Any
+
+import brainstate
+
+from etrax.engine.step import Credit
+
+from .online import Composition, OnlineLearner
 
 __all__ = ["NoTrace"]
 
 
-class NoTrace(D_RTRL):
-    """``D = 0``: the trace holds the newest step only. A control for :class:`D_RTRL`, with the same interface."""
+class NoTrace(OnlineLearner):
+    """``D = 0``: the trace holds the newest step only. A control for :class:`D_RTRL`, with the same interface.
 
-    diagonal = False
+    Parameters
+    ----------
+    model : brainstate.nn.Module
+        One step of the network.
+    through_depth : bool
+        As for :class:`D_RTRL`; without a memory it changes nothing.
+    name : str, optional
+        Name of the learner.
+
+    Raises
+    ------
+    TypeError
+        If an option is given that it does not read: one of how a memory is kept, or of credit through time.
+    """
+
+    def __init__(
+        self, model: brainstate.nn.Module, *, through_depth: bool = False, name: str | None = None, **unread: Any
+    ):
+        made_of = Composition(credit=Credit(through_depth=through_depth), diagonal=False)
+        super().__init__(model, made_of, name=name, **unread)

@@ -87,6 +87,7 @@ class OnlineLearner(Learner):
     """
 
     limits: ClassVar[Limits] = Limits()
+    _graph: Graph | None = None  # of a copy too, which is to be compiled
     graph_invisible_attrs: tuple[str, ...] = (
         "made_of",
         "_graph",
@@ -102,7 +103,6 @@ class OnlineLearner(Learner):
         super().__init__(model, name=name, **unread)
         self.made_of = made_of
         self.feedback_weights: dict[str, Any] = {}
-        self._graph: Graph | None = None
 
     # -- set-up --------------------------------------------------------------------------
 

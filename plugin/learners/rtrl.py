@@ -136,11 +136,6 @@ class RTRL(BPTT):
         return {paths[i]: of(i) for i in self._recurrent if i in paths}
 
     def _run(self, request: Request) -> Outcome:
-        for path, state in request.weights.items():
-            if all(state is not known for known in self.param_states.values()):
-                raise ValueError(
-                    f"`weights` has {path!r}, which is no parameter of the model that RTRL was compiled for."
-                )
         if request.trial:
             self.influence.value = jnp.zeros_like(self.influence.value)
         outcome = super()._run(request)

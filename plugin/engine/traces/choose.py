@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import jax.numpy as jnp
+
 from etrax.checks import is_whole
 from etrax.engine.graph import Graph
 from etrax.engine.layer import Layer
@@ -69,6 +71,13 @@ class DenseCarry(WindowCarry):
 
     name = "dense"
     trace_dtype: Any = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.trace_dtype is not None and not jnp.issubdtype(self.trace_dtype, jnp.floating):
+            raise ValueError(
+                f"`trace_dtype` must be a floating-point type, e.g. jnp.bfloat16, got {self.trace_dtype!r}."
+            )
 
     def trace(self, graph, connection):
         """See `Carry.trace`."""
