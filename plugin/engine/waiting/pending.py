@@ -136,13 +136,12 @@ class Pending:
     def start(self, eps: dict) -> tuple[Ring, dict]:
         """Empty slots, and the tails."""
         engine, R = self.engine, self.slots
-        ring: Ring = {key: {} for key in ("x", "credit", "F", "Q", "A", "size")}
+        ring: Ring = {key: {} for key in ("x", "passed", "Q", "A", "size")}
         for i in {s.population for s in self.sources}:
             adjoint = engine.adjoints[i]
             blanks = adjoint.end(R * self.steps, Wanted(credit=True, forms=True))
             drives = [d for d in adjoint.drives if d not in adjoint.summed]
-            ring["credit"][i] = {d: blanks.credit[d] for d in drives}
-            ring["F"][i] = {d: blanks.F[d] for d in drives}
+            ring["passed"][i] = {key: {d: getattr(blanks, key)[d] for d in drives} for key in ("credit", "F")}
             ring["Q"][i] = {key: jnp.zeros((R, *v.shape), v.dtype) for key, v in blanks.M.items()}
             ring["A"][i] = {s: jnp.zeros((R, *adjoint.shapes[Kind.VARYING]), adjoint.dtype) for s in adjoint.states}
         for name, tail in self.tails.items():
@@ -159,14 +158,14 @@ class Pending:
         _, eps, grads, ring, tails = carry
         slot, oldest = number % self.slots, (number + 1) % self.slots
         leaves = (number + 1 >= self.slots) & (number + 1 < self.chunks)
-        space = Space(ring["x"], ring["credit"], ring["F"], self.sums, slot * self.steps)
+        credit, F = ({i: kept[key] for i, kept in ring["passed"].items()} for key in ("credit", "F"))
+        space = Space(ring["x"], credit, F, self.sums, slot * self.steps)
         looked = self.engine.look(values, slices, mask, space=space)
         seen, grads = looked.factors, jax.tree.map(jnp.add, grads, looked.grads)
         (eps, grads, ring), tails = self._credit(values, eps, grads, ring, seen), dict(tails)
         ring["x"] = {name: seen.x[name] for name in ring["x"]}
-        for i in ring["credit"]:
-            for key in ("credit", "F"):
-                ring[key][i] = {d: getattr(seen.passed[i], key)[d] for d in ring[key][i]}
+        for i, kept in ring["passed"].items():
+            ring["passed"][i] = {key: {d: getattr(seen.passed[i], key)[d] for d in v} for key, v in kept.items()}
             ring["A"][i] = {s: v.at[slot].set(0.0) for s, v in ring["A"][i].items()}
             ring["Q"][i] = {(s, k): v.at[slot].set(float(s == k)) for (s, k), v in ring["Q"][i].items()}
         for source in self.sources:
@@ -262,8 +261,8 @@ class Kept:
             return array if slot is None else array[slot][None]
 
         self.x = cut(ring["x"][source.name])
-        self.ct = cut(ring["credit"][i][source.drive])
-        self.F = {s: cut(v, self.kinds[s]) for s, v in ring["F"][i][source.drive].items()}
+        self.ct = cut(ring["passed"][i]["credit"][source.drive])
+        self.F = {s: cut(v, self.kinds[s]) for s, v in ring["passed"][i]["F"][source.drive].items()}
         self.Q = {key: pick(v) for key, v in ring["Q"][i].items()}
         self.A = {s: pick(v) for s, v in ring["A"][i].items()}
         self.sizes = {s: pick(v)[0] for s, v in ring["size"][source.name].items()}
