@@ -320,7 +320,7 @@ def _not_read(option: str, kind: type[Learner]) -> str:
     while left:
         other = left.pop(0)
         left += other.__subclasses__()
-        known += [other.__name__] if option in options_in(other) else []
+        known += [other.__name__] if "__init__" in vars(other) and option in options_in(other) else []  # no copies
     if known:
         return f"`{option}` is not read by {kind.__name__}, but by {', '.join(known)}: leave it out, or choose one of these."
     own = ", ".join(sorted(options_in(kind))) or "none"
