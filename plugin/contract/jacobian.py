@@ -85,7 +85,7 @@ def coefficient(entry: Any, unit_out: u.Unit, unit_in: u.Unit, name: str) -> Any
 
 
 def automatic(fn: Callable[[dict], dict], point: dict[str, Any]) -> Entries:
-    """Jacobian entries of an element-wise function by forward differentiation, one JVP per source.
+    """Jacobian entries of an element-wise function by forward differentiation, one JVP per source of one trace of it.
 
     Parameters
     ----------
@@ -104,8 +104,10 @@ def automatic(fn: Callable[[dict], dict], point: dict[str, Any]) -> Entries:
     shape = jnp.broadcast_shapes(*(u.math.shape(v) for v in sources.values()))
     sources = {name: u.math.broadcast_to(value, shape) for name, value in sources.items()}
 
+    traced = jax.jit(lambda values: fn(dict(zip(sources, values, strict=True))), inline=True)
+
     def moved(name, value):
-        return fn({**sources, name: value})
+        return traced(tuple({**sources, name: value}.values()))
 
     for name, value in sources.items():
         moving = dependent(partial(moved, name), value)
