@@ -136,6 +136,54 @@ def test_what_one_compiled_function_leaves_behind_serves_in_another(name):
     close(second(), jax.tree.map(lambda g: 2 * g, first()))
 
 
+def test_the_memory_divides_a_sequence_and_changes_no_gradient():
+    run = run_with("layered two leaky")
+    expected = run.grad()
+    assert f"{T} steps, was 1 of {T}" in str(run.learner.report())
+    small = run_with("layered two leaky", memory=9_000)  # bytes; some three steps
+    close(small.grad(), expected)
+    (line,) = (line for line in small.learner.report().lines if line.startswith("chunks"))
+    longest = int(line.split()[4])
+    assert 1 < longest < T // 2
+    assert f"`memory` of 8.8 KiB; the last sequence, {T} steps" in line
+    run_with("layered two leaky", memory=1).grad()  # one step is always possible
+
+
+@pytest.mark.parametrize("name", ["through depth", "multi-step", "none"])
+def test_a_gradient_that_depends_on_the_chunk_needs_one_that_fits(name):
+    run = run_with("layered two leaky", memory=9_000, **OPTIONS[name])
+    with pytest.raises(ValueError, match=f"{T} steps in one chunk.*depends on where chunks end"):
+        run.grad()
+    whole = run_with("layered two leaky", **OPTIONS[name])
+    close(whole.grad(), whole.grad(T))
+    close(run.grad(5), whole.grad(5))
+
+
+@pytest.mark.parametrize("memory", [0, -1, 2.5, "1 GiB", None])
+def test_a_memory_that_is_none(memory):
+    with pytest.raises(ValueError, match="`memory` must be a whole number above 0, got"):
+        run_with("recurrent lif", memory=memory)
+
+
+def test_a_gradient_over_chunks_may_be_differentiated():
+    """By the weights of the readout, which it depends on smoothly: the derivative is that of its numbers."""
+    run = run_with("feed-forward lif")
+    weight = run.net.readout.weight
+    start = weight.value
+
+    def squared():
+        return jnp.sum(run.grad(5)["pop0"]["proj0"]["weight"] ** 2)
+
+    found = brainstate.transform.grad(squared, {"weight": weight})()["weight"]
+    derivative = sum(float(jnp.sum(u.get_mantissa(leaf))) for leaf in jax.tree.leaves(found))
+    moved = []
+    for h in (1e-6, -1e-6):
+        weight.value = jax.tree.map(lambda w, h=h: w + h, start)
+        moved.append(squared())
+    assert abs(derivative) > 1e-2
+    np.testing.assert_allclose(derivative, (moved[0] - moved[1]) / 2e-6, rtol=1e-6)
+
+
 def rank_one(case, decay):
     """ES-D-RTRL step by step for one population and one projection, from the oracle's transition."""
     pop, params = case.net.populations[0], case.params

@@ -140,7 +140,6 @@ def test_states_and_traces(case):
     )
     with pytest.raises(ValueError, match="`weight` 'nothing' has no trace"):
         learner.get_etrace_of("nothing")
-    assert learner.natural_chunk is None or learner.natural_chunk >= 1
 
 
 def test_the_report(case):

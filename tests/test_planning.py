@@ -2,7 +2,7 @@
 
 import pytest
 
-from etrax.engine.planning import Ends, Part, block_length, chunk_length, plan
+from etrax.engine.planning import Budget, Ends, Part, block_length, plan
 
 FIRST, LAST, BOTH, INNER = Ends(first=True), Ends(last=True), Ends(first=True, last=True), Ends()
 
@@ -46,7 +46,15 @@ def test_blocks(K, most, length):
 
 
 @pytest.mark.parametrize(
-    ("T", "natural", "length"), [(100, 128, 100), (256, 128, 128), (384, 256, 192), (1000, 128, 125), (1021, 128, 128)]
+    ("T", "longest", "length"),
+    [(100, 128, 100), (128, 128, 128), (256, 128, 128), (384, 256, 192), (1000, 128, 125), (1021, 128, 128), (5, 0, 1)],
 )
-def test_chunks_of_one_length_where_they_can_be(T, natural, length):
-    assert chunk_length(T, natural) == length
+def test_a_sequence_is_one_chunk_while_it_fits_and_else_chunks_of_one_length_where_they_can_be(T, longest, length):
+    assert Budget(total=10 * longest + 9, step=10).chunk_length(T) == length
+
+
+def test_a_gradient_that_depends_on_the_chunk_takes_one_or_none():
+    budget = Budget(total=2**20, step=2**10, divides=False)
+    assert budget.chunk_length(1024) == 1024
+    with pytest.raises(ValueError, match=r"1025 steps in one chunk.* `memory`, 1.0 MiB,.*`memory=1049600`"):
+        budget.chunk_length(1025)

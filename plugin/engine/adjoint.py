@@ -21,7 +21,7 @@ from .population import Population
 from .sources import Source, TrainedConstant
 from .structure import Blocks, Structure
 
-__all__ = ["Adjoint", "Passed", "Room", "Steps", "Wanted", "put"]
+__all__ = ["Adjoint", "Passed", "Steps", "Wanted", "put"]
 
 
 class Wanted(NamedTuple):
@@ -47,23 +47,12 @@ class Passed(NamedTuple):
         ``D_t^T a_t`` by state, the cotangents of the states before the steps that were scanned.
     credit : dict
         ``f_t . a_t`` by drive, the cotangents of the drives over time.
-    sizes : dict
-        Sums over time of ``|M_t f_t|``, weighted, by key and state.
     """
 
     F: Any = None
     M: Any = None
     back: Any = None
     credit: Any = None
-    sizes: Any = None
-
-
-class Room(NamedTuple):
-    """Longer arrays in place of some of ``credit`` and ``F``, and the drives of the sums that are asked for, by key."""
-
-    credit: dict[Drive, Any]
-    F: dict[Drive, dict[str, Any]]
-    sums: dict[Any, Drive]
 
 
 class Steps(NamedTuple):
@@ -77,14 +66,11 @@ class Steps(NamedTuple):
         ``state -> `` learning signals over time; a state that is absent has none.
     seen : pytree
         What is seen of them, over time.
-    weights : dict
-        ``key -> `` weights over time of the sums in ``sizes``.
     """
 
     numbers: Any
     signals: dict[str, Any]
     seen: Any
-    weights: dict[Any, Any]
 
 
 class Adjoint:
@@ -111,7 +97,7 @@ class Adjoint:
         self.shapes = {Kind.UNIFORM: (), Kind.PER_NEURON: full[1:], Kind.VARYING: full}
         self.dtype = dtype
 
-    def end(self, K: int, wanted: Wanted, room: Room | None = None) -> Passed:
+    def end(self, K: int, wanted: Wanted) -> Passed:
         """What a scan begins with at the end of a chunk of ``K`` steps."""
 
         def blank(d, kind):
@@ -131,12 +117,9 @@ class Adjoint:
             M = {(i, j): jnp.full(self.shapes[kind], i == j, self.dtype) for (i, j), kind in suffix.items()}
             F = {d: {s: blank(d, kind) for s, kind in trace[d].items()} for d in self.drives}
             out = out._replace(M=M, F=F)
-        if room is not None:
-            sizes = {key: dict.fromkeys(trace[d], zero) for key, d in room.sums.items()}
-            out = out._replace(credit=out.credit | room.credit, F=out.F | room.F, sizes=sizes)
         return out
 
-    def back(self, steps: Steps, blocks: Callable[[Any], Blocks], passed: Passed, sums: dict[Any, Drive]) -> Passed:
+    def back(self, steps: Steps, blocks: Callable[[Any], Blocks], passed: Passed) -> Passed:
         """Scan back through consecutive steps.
 
         Parameters
@@ -147,8 +130,6 @@ class Adjoint:
             What is seen of a step to its Jacobian.
         passed : Passed
             What the steps after them passed on, or `end`.
-        sums : dict
-            ``key -> drive`` of the sums in ``sizes``.
         """
 
         def step(passed: Passed, at: Steps):
@@ -156,7 +137,7 @@ class Adjoint:
             if passed.back is not None:
                 passed = self._pass_back(passed, D, f, at)
             if passed.M is not None:
-                passed = self._pass_forms(passed, D, f, at, sums)
+                passed = self._pass_forms(passed, D, f, at)
             return passed, None
 
         return jax.lax.scan(step, passed, steps, reverse=True)[0]
@@ -173,19 +154,14 @@ class Adjoint:
         sent: dict[Any, Any] = {**dict.fromkeys(a, 0.0), **transpose_apply(D, a)}
         return passed._replace(back={s: self._fit(v, Kind.VARYING) for s, v in sent.items()}, credit=credit)
 
-    def _pass_forms(self, passed: Passed, D: Entries, f: Entries, at: Steps, sums: dict[Any, Drive]) -> Passed:
+    def _pass_forms(self, passed: Passed, D: Entries, f: Entries, at: Steps) -> Passed:
         M, trace = passed.M, self.structure.trace
         F, M = matmul(M, f), self.product(M, D)
         noted = {
             d: {s: self._note(d, old, F[s, d], trace[d][s], at.numbers) for s, old in noted.items()}
             for d, noted in passed.F.items()
         }
-        sizes = passed.sizes
-        for key, w in at.weights.items():
-            old = sizes[key]
-            new = {s: v + self._fit(jnp.abs(F[s, sums[key]]) * w, Kind.VARYING) for s, v in old.items()}
-            sizes = {**sizes, key: new}
-        return passed._replace(M=M, F=noted, sizes=sizes)
+        return passed._replace(M=M, F=noted)
 
     def product(self, later: Entries, earlier: Entries) -> Entries:
         """The product of all ``D`` over two stretches of time."""

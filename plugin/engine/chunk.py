@@ -16,13 +16,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .adjoint import Adjoint, Passed, Room, Wanted, put
+from .adjoint import Adjoint, Passed, Wanted, put
 from .adjoint import Steps as Scanned
 from .graph import Graph
 from .layer import Layer
 from .look_back import Begun, LookBack, Past, blocks_of
 from .multi_step import backpropagate
-from .names import Drive
 from .planning import Ends, Limits
 from .pure import Values, like
 from .signals import find_signals
@@ -30,7 +29,7 @@ from .sources import Source
 from .step import NOTHING, Credit, Routes, Sent, Step
 from .traces.base import Asked, Found, Steps, Trace
 
-__all__ = ["ChunkResult", "Engine", "Factors", "Looked", "Parts", "Space"]
+__all__ = ["ChunkResult", "Engine", "Factors", "Parts"]
 
 Traces = dict[str, Any]  # what is held of each trace, by the name of its source
 
@@ -53,28 +52,6 @@ class Factors(NamedTuple):
     steps: dict[int, Steps]
 
 
-class Looked(NamedTuple):
-    """A chunk that has run and was looked back at, before any product is formed.
-
-    Attributes
-    ----------
-    values : dict
-        Values of the written states after it.
-    factors : Factors
-        Of gradients and traces.
-    grads : dict
-        Gradients of parameters outside every projection, and all of them if credit goes through time.
-    loss, aux
-        Over time.
-    """
-
-    values: Values
-    factors: Factors
-    grads: dict[int, Any]
-    loss: Any
-    aux: Any
-
-
 class ChunkResult(NamedTuple):
     """Values of the written states and traces after a chunk, its gradients, and over time losses and aux."""
 
@@ -83,32 +60,6 @@ class ChunkResult(NamedTuple):
     grads: dict[int, Any]
     loss: Any
     aux: Any
-
-
-class Space(NamedTuple):
-    """Longer arrays that take the factors of some populations, from the step ``at`` on.
-
-    Attributes
-    ----------
-    x : dict
-        By connection.
-    credit, F : dict
-        By population, as in `Passed`.
-    sums : dict
-        Which sums of ``|M_t f_t|`` over time are asked for, ``(connection, what) -> (population, drive)``: weighted with the
-        largest input of each row for ``"x"`` and alike for ``"one"``.
-    at : int
-        Where in these arrays time begins.
-    """
-
-    x: dict[str, Any]
-    credit: dict[int, dict]
-    F: dict[int, dict]
-    sums: dict[tuple[str, str], tuple[int, Drive]]
-    at: Any
-
-
-NOWHERE = Space({}, {}, {}, {}, 0)
 
 
 class Engine:
@@ -164,9 +115,9 @@ class Engine:
         for i in self.order:
             passed = Passed()
             if i in self._with_adjoint:
-                scanned = Scanned(jnp.arange(1), {}, varying, {})
+                scanned = Scanned(jnp.arange(1), {}, varying)
                 end = self.adjoints[i].end(1, Wanted(forms=True))
-                passed = self.adjoints[i].back(scanned, partial(blocks_of, i, constant=out.constant), end, {})
+                passed = self.adjoints[i].back(scanned, partial(blocks_of, i, constant=out.constant), end)
             steps = Steps({}, blocks_of(i, varying, out.constant, steps=1))
             factors = Factors(x, {i: passed}, {i: steps})
             new |= self.learn(self.graph.sources_of(i), factors, values, held, {})[0]
@@ -186,44 +137,25 @@ class Engine:
         ends : Ends
             Whether it is the first or the last one of a trial.
         """
-        looked = self.look(values, slices, mask, last=ends.last)
-        new, grads = dict(held), looked.grads
-        for i in self.order:
-            learnt, grads = self.learn(self.graph.sources_of(i), looked.factors, values, held, grads, ends)
-            new |= learnt
-        new = {name: self.traces[name].keep(value) for name, value in new.items()}
-        return ChunkResult(looked.values, new, grads, looked.loss, looked.aux)
-
-    def look(self, values: Values, slices: tuple, mask: Any, *, last: bool = False, space: Space = NOWHERE) -> Looked:
-        """Run ``K`` steps and collect the factors of gradients and traces, without their products.
-
-        Parameters
-        ----------
-        values, slices, mask, last
-            As for `chunk`.
-        space : Space
-            Where to put the factors of some populations.
-        """
-        K, through_time = mask.shape[0], self.credit.through_time
-        ahead = self._send_ahead(values, slices)
-        after, states, sent, x, most = self._simulate(values, ahead, slices, K, space)
+        K, through_time, learns = mask.shape[0], self.credit.through_time, bool(self.weights)
+        after, states, sent, x = self._simulate(values, self._send_ahead(values, slices), slices, K)
         signals: dict[str, Any] = {}
         grads = {i: jax.tree.map(jnp.zeros_like, values[i]) for i in self.weights}
         done = None
-        if through_time and self.weights:
+        if through_time and learns:
             done = backpropagate(self.step, values, self.weights, slices, mask)
             signals, grads = done.signals, done.grads
-        weights = {key: jnp.ones_like(most[key[0]]) if key[1] == "one" else most[key[0]] for key in space.sums}
-        past = Past(states, mask, sent, signals, slices, weights)
-        learns = bool(self.weights)
-        wanted = Wanted(back=learns, credit=learns and not through_time, forms=not last)
-        passed = {
-            i: self.adjoints[i].end(K, wanted, self._room(space, i)) for i in self.order if i in self._with_adjoint
-        }
-        at = {i: space.at if i in space.credit else 0 for i in passed}
-        found = self.look_back.run(values, past, Begun(passed, at, space.sums, grads))
+        wanted = Wanted(back=learns, credit=learns and not through_time, forms=not ends.last)
+        passed = {i: self.adjoints[i].end(K, wanted) for i in self.order if i in self._with_adjoint}
+        found = self.look_back.run(values, Past(states, mask, sent, signals, slices), Begun(passed, grads))
+        factors = Factors(x, found.passed, found.steps)
+        new, grads = dict(held), found.grads
+        for i in self.order:
+            learnt, grads = self.learn(self.graph.sources_of(i), factors, values, held, grads, ends)
+            new |= learnt
+        new = {name: self.traces[name].keep(value) for name, value in new.items()}
         loss, aux = (found.loss, found.aux) if done is None else (done.loss, done.aux)
-        return Looked(after, Factors(x, found.passed, found.steps), found.grads, loss, aux)
+        return ChunkResult(after, new, grads, loss, aux)
 
     def _send_ahead(self, values: Values, slices: tuple) -> dict[str, Sent]:
         """What enters and leaves the connections from outside in all steps of a chunk; their matrix product is one."""
@@ -232,44 +164,31 @@ class Engine:
         sent = self.step.simulate.vmap(set(), in_axes=(None, *[0] * len(slices)))(values, {}, *slices)
         return {name: sent[name] for name in self.step.ahead}
 
-    def _simulate(self, values: Values, ahead: dict[str, Sent], slices: tuple, K: int, space: Space):
+    def _simulate(self, values: Values, ahead: dict[str, Sent], slices: tuple, K: int):
         """Run the dynamics alone.
 
-        Returns values after the chunk, values of the written states at all its steps, what left each connection, what
-        entered it and, for those in ``space``, the largest input of each row by neuron.
+        Returns values after the chunk, values of the written states at all its steps, what left each connection, and
+        what entered it.
         """
         layers, step = self.layers, self.step
         fixed = {i: v for i, v in values.items() if i not in self.written}
         start = {i: values[i] for i in self.written}
         known = {name: sent.y for name, sent in ahead.items()}
-        begin = {name: space.at if name in space.x else 0 for name in layers}
 
         def forward(carry, at):
             now, x, states = carry
             t, known, slices = at
             new, sent = step.simulate({**fixed, **now}, known, *slices)
             new = like(now, {**now, **new})
-            x = {name: put(x[name], layers[name].input(sent[name].x), begin[name] + t) for name in x}
+            x = {name: put(x[name], layers[name].input(sent[name].x), t) for name in x}
             states = jax.tree.map(lambda a, v: jax.lax.dynamic_update_index_in_dim(a, v, t + 1, 0), states, new)
-            most = {name: jnp.max(jnp.abs(layers[name].input(sent[name].x)), -1) for name in space.x if name in x}
-            return (new, x, states), ({name: sent[name].y for name in x}, most)
+            return (new, x, states), {name: sent[name].y for name in x}
 
-        x = {n: jnp.zeros((a.rows, K, a.in_size), a.dtype) for n, a in layers.items()} | space.x
-        of_ahead = {n: x.pop(n) for n in ahead}
+        x = {n: jnp.zeros((a.rows, K, a.in_size), a.dtype) for n, a in layers.items() if n not in ahead}
         states = jax.tree.map(lambda v: jnp.zeros((K + 1, *v.shape), v.dtype).at[0].set(v), start)
-        (after, x, states), (sent, most) = jax.lax.scan(forward, (start, x, states), (jnp.arange(K), known, slices))
-        for n, entered in ahead.items():
-            block = jnp.swapaxes(jax.vmap(layers[n].input)(entered.x), 0, 1)
-            x[n] = jax.lax.dynamic_update_slice_in_dim(of_ahead[n], block, begin[n], 1)
-            most[n] = jnp.max(jnp.abs(block), -1).T if n in space.x else None
-        return after, states, {**sent, **known}, x, {n: layers[n].by_neuron(most[n]) for n in space.x}
-
-    def _room(self, space: Space, index: int) -> Room | None:
-        """What of the longer arrays belongs to one population, with the drives of its sums."""
-        if index not in space.credit:
-            return None
-        sums = {key: drive for key, (i, drive) in space.sums.items() if i == index}
-        return Room(space.credit[index], space.F[index], sums)
+        (after, x, states), sent = jax.lax.scan(forward, (start, x, states), (jnp.arange(K), known, slices))
+        x |= {n: jnp.swapaxes(jax.vmap(layers[n].input)(entered.x), 0, 1) for n, entered in ahead.items()}
+        return after, states, {**sent, **known}, x
 
     def learn(
         self,

@@ -90,10 +90,10 @@ class Graph:
         self.structures = self._classify(used, args)
         D = jax.jit(self.step)(self.states.read(used), *args)[1].blocks.D
         D = {key: jnp.abs(value) for key, value in D.items() if key[1] == key[2]}
-        self.rest = {key: (float(jnp.min(value)), float(jnp.max(value))) for key, value in D.items()}
+        self.rest = {key: float(jnp.max(value)) for key, value in D.items()}
         self._check_parameters(used, args)
 
-    rest: dict[tuple[int, str, str], tuple[float, float]]  # least and largest diagonal entries of ``D`` at the start
+    rest: dict[tuple[int, str, str], float]  # largest diagonal entries of ``D`` at the start
 
     def current(self) -> bool:
         """Whether the populations still hold the states that were found."""

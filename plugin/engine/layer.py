@@ -185,12 +185,6 @@ class Layer:
         value = value.reshape(self.population.rows, -1, self.lead, self.out_size)
         return jnp.swapaxes(value, 1, 2).reshape(self.rows, -1, self.out_size)
 
-    def by_neuron(self, value):
-        """``(time, rows)`` as something that broadcasts to ``(time, pop rows, size)``."""
-        if self.lead == 1:
-            return value[..., None]
-        return jnp.repeat(value.reshape(value.shape[0], self.population.rows, self.lead), self.out_size, axis=-1)
-
     def full(self, value):
         """``([[pop rows,] size])`` as ``(rows, N)``."""
         return jnp.broadcast_to(value, (self.population.rows, self.population.size)).reshape(self.rows, self.out_size)

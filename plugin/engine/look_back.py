@@ -17,7 +17,6 @@ from etrax.contract.jacobian import Kind
 from .adjoint import Adjoint, Passed
 from .adjoint import Steps as Scanned
 from .graph import Graph
-from .names import Drive
 from .planning import Limits, block_length
 from .pure import Values
 from .signals import Signals
@@ -46,8 +45,6 @@ class Past(NamedTuple):
         Learning signals that are known already.
     slices
         Arguments of the steps.
-    weights : dict
-        ``key -> `` weights of the sums that the adjoints keep.
     """
 
     states: Values
@@ -55,7 +52,6 @@ class Past(NamedTuple):
     sent: dict[str, Any]
     signals: dict[str, Any]
     slices: tuple
-    weights: dict[Any, Any]
 
 
 class Found(NamedTuple):
@@ -87,17 +83,11 @@ class Begun(NamedTuple):
     ----------
     passed : dict
         Of the populations whose adjoint is asked for, see `Adjoint.end`.
-    at : dict
-        Where in its arrays the time of the chunk begins.
-    sums : dict
-        ``key -> (population, drive)`` of the sums that the adjoints keep.
     grads : dict
         Gradients so far, ``{number: value}``.
     """
 
     passed: dict[int, Passed]
-    at: dict[int, Any]
-    sums: dict[Any, tuple[int, Drive]]
     grads: dict[int, Any]
 
 
@@ -154,7 +144,7 @@ class LookBack:
         size = block_length(K, self.limits.block)
 
         def body(carry, start, size=size):
-            found = self._block(values, past, begun._replace(passed=carry[0], grads=carry[1]), start, size)
+            found = self._block(values, past, Begun(*carry), start, size)
             return (found.passed, found.grads), (found.loss, found.aux, found.steps)
 
         carry = (begun.passed, begun.grads)
@@ -215,12 +205,10 @@ class LookBack:
                         again = step.observe({**fixed, **before}, step.zeros, handed, *slices)[1]
                         return blocks_of(i, again.varying, again.constant)
 
-                numbers = begun.at[i] + start + jnp.arange(size)
-                sums = {key: drive for key, (j, drive) in begun.sums.items() if j == i}
-                scanned = Scanned(numbers, own, seen, {key: at.weights[key] for key in sums})
-                passed[i] = self.adjoints[i].back(scanned, blocks, passed[i], sums)
+                scanned = Scanned(start + jnp.arange(size), own, seen)
+                passed[i] = self.adjoints[i].back(scanned, blocks, passed[i])
                 if descend:
-                    above = {**above, **self._sent_back(i, passed[i], begun.at[i] + start, sent)}
+                    above = {**above, **self._sent_back(i, passed[i], start, sent)}
         if descend:  # with parameters between two populations, outside a projection
             more = pullback((one, above))[1]
         grads = jax.tree.map(jnp.add, begun.grads, more) if weights else begun.grads

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["Ends", "Limits", "Part", "block_length", "chunk_length", "plan"]
+from etrax.text import bytes_text
+
+__all__ = ["MEMORY", "Budget", "Ends", "Limits", "Part", "block_length", "plan"]
+
+MEMORY = 2**30  # bytes that the steps of a chunk may take, unless a user says otherwise
 
 
 class Limits(NamedTuple):
@@ -20,6 +24,50 @@ class Limits(NamedTuple):
 
     block: int = 128
     entries: int = 4
+
+
+class Budget(NamedTuple):
+    """The memory that a chunk may take.
+
+    Attributes
+    ----------
+    total, step : int
+        Bytes of a chunk, at most, and of one step of it.
+    divides : bool
+        Whether a sequence may be divided: not if the gradient depends on where chunks end.
+    """
+
+    total: int
+    step: int
+    divides: bool = True
+
+    @property
+    def longest(self) -> int:
+        """Steps of the longest chunk; one step is always possible."""
+        return max(1, self.total // self.step)
+
+    def chunk_length(self, T: int) -> int:
+        """Steps of the chunks of a sequence: all of it while it fits, which costs less time than any other division.
+
+        Chunks are of one length if one is near, so that no rest needs a program of its own.
+
+        Raises
+        ------
+        ValueError
+            If the sequence does not fit and may not be divided.
+        """
+        fewest = -(-T // self.longest)
+        if fewest > 1 and not self.divides:
+            raise ValueError(
+                f"a sequence of {T} steps in one chunk takes some {bytes_text(T * self.step)}, more than `memory`, "
+                f"{bytes_text(self.total)}, and this gradient depends on where chunks end: give `chunk_size=`, or compile "
+                f"with `memory={T * self.step}`."
+            )
+        number = next((n for n in range(fewest, 2 * fewest) if T % n == 0), fewest)
+        return -(-T // number)
+
+    def __str__(self) -> str:
+        return f"chunks of up to {self.longest} steps, {bytes_text(self.step)} each, in `memory` of {bytes_text(self.total)}"
 
 
 class Ends(NamedTuple):
@@ -69,10 +117,3 @@ def block_length(K: int, most: int) -> int:
     """Steps of a chunk of ``K`` that are looked at together, up to ``most``: a divisor of it if there is a fair one."""
     longest = min(K, most)
     return max((n for n in range(max(1, most // 8), longest + 1) if K % n == 0), default=longest)
-
-
-def chunk_length(T: int, natural: int) -> int:
-    """Steps of the chunks of a sequence, about ``natural``: of one length, so that no shorter one needs a program of its own."""
-    fewest = -(-T // natural)
-    number = next((n for n in range(fewest, 2 * fewest) if T % n == 0), fewest)
-    return -(-T // number)

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from .chunk import ChunkResult, Engine, Traces
 from .planning import plan
 from .pure import Values
-from .waiting.pending import Pending
 
 __all__ = ["run_chunks"]
 
@@ -41,11 +40,8 @@ def run_chunks(  # noqa: PLR0913 - values and traces, arguments and mask go in p
     def cut(start, length):
         return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, length), (slices, mask))
 
-    pending = Pending(engine, chunk, T, trial)
-    if pending.slots:
-        return pending.run(fixed, *carry, cut)
     outputs = []
-    for part in plan(T, T if pending.whole else chunk, trial):
+    for part in plan(T, chunk, trial):
 
         def body(carry, start, part=part):
             state, held, grads = carry

@@ -6,6 +6,7 @@ from typing import Any
 
 import brainstate
 
+from etrax.engine.planning import MEMORY
 from etrax.engine.step import Credit
 
 from .online import Composition, OnlineLearner, carry_of
@@ -52,6 +53,9 @@ class D_RTRL(OnlineLearner):
     trace_dtype : dtype, optional
         In which a dense trace is kept between chunks, e.g. ``jnp.bfloat16`` for half the memory; what it is
         computed in does not change.
+    memory : int
+        Bytes that the steps of a chunk may take where ``chunk_size`` is left out, estimated from the sizes of the
+        network; 1 GiB unless given.
     name : str, optional
         Name of the learner.
 
@@ -74,6 +78,7 @@ class D_RTRL(OnlineLearner):
         tolerance: float | None = None,
         decay: float | None = None,
         trace_dtype: Any = None,
+        memory: int = MEMORY,
         name: str | None = None,
         **unread: Any,
     ):
@@ -91,6 +96,6 @@ class D_RTRL(OnlineLearner):
             )
         kept = carry_of(carry, window=window, tolerance=tolerance, decay=decay, trace_dtype=trace_dtype)
         credit = Credit(through_time=vjp_method == "multi-step", through_depth=through_depth)
-        super().__init__(model, Composition(carry=kept, credit=credit), name=name, **unread)
+        super().__init__(model, Composition(carry=kept, credit=credit), memory=memory, name=name, **unread)
         self.vjp_method = vjp_method
         self.through_depth = through_depth

@@ -14,6 +14,7 @@ from typing import Any
 
 import brainstate
 
+from etrax.engine.planning import MEMORY
 from etrax.engine.traces.choose import NoCarry
 
 from .feedback import Feedback
@@ -33,6 +34,8 @@ class DFA(OnlineLearner):
         Seed of the random feedback; brainstate's random state if left out.
     feedback_scale : float
         Random ``B`` is normal with standard deviation ``feedback_scale / sqrt(neurons)``, in the unit of the output.
+    memory : int
+        As for :class:`D_RTRL`.
     name : str, optional
         Name of the learner.
 
@@ -48,8 +51,11 @@ class DFA(OnlineLearner):
         *,
         feedback_seed: int | None = None,
         feedback_scale: float = 1.0,
+        memory: int = MEMORY,
         name: str | None = None,
         **unread: Any,
     ):
         error = Feedback("random", feedback_seed, feedback_scale)
-        super().__init__(model, Composition(carry=NoCarry(), error=error, diagonal=False), name=name, **unread)
+        super().__init__(
+            model, Composition(carry=NoCarry(), error=error, diagonal=False), memory=memory, name=name, **unread
+        )

@@ -13,6 +13,8 @@ from typing import Any
 
 import brainstate
 
+from etrax.engine.planning import MEMORY
+
 from .feedback import Feedback
 from .online import Composition, OnlineLearner, carry_of
 
@@ -40,6 +42,8 @@ class EProp(OnlineLearner):
     feedback_scale : float
         Random ``B`` is normal with standard deviation ``feedback_scale / sqrt(neurons)``, in the unit of the output.
     carry, window, tolerance, decay, trace_dtype
+        As for :class:`D_RTRL`.
+    memory : int
         As for :class:`D_RTRL`.
     name : str, optional
         Name of the learner.
@@ -70,10 +74,11 @@ class EProp(OnlineLearner):
         tolerance: float | None = None,
         decay: float | None = None,
         trace_dtype: Any = None,
+        memory: int = MEMORY,
         name: str | None = None,
         **unread: Any,
     ):
         kept = carry_of(carry, window=window, tolerance=tolerance, decay=decay, trace_dtype=trace_dtype)
         error = Feedback(feedback, feedback_seed, feedback_scale)
-        super().__init__(model, Composition(carry=kept, error=error), name=name, **unread)
+        super().__init__(model, Composition(carry=kept, error=error), memory=memory, name=name, **unread)
         self.feedback = feedback

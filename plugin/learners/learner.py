@@ -128,11 +128,6 @@ class Learner(brainstate.nn.Module):
         """The states that parameters act on through time, by path."""
         raise NotImplementedError  # abstract
 
-    @property
-    def natural_chunk(self) -> int | None:
-        """Steps of a chunk where ``chunk_size`` is left out; None where a sequence is never divided."""
-        return None
-
     def report(self) -> Report:
         """What is trained by what, and at what cost; print it."""
         raise NotImplementedError  # abstract
@@ -179,10 +174,10 @@ class Learner(brainstate.nn.Module):
             Weight of each step's loss, shape ``(T,)``. The trace advances at every step all the same.
         chunk_size : int, optional
             Steps evaluated in parallel, ``K >= 1``. Any value gives the same gradient (unless credit goes through the
-            steps of a chunk: ``vjp_method='multi-step'``, ``through_depth``); memory grows with ``K``, and by the chunks
-            that wait for their credit (some 640 steps, or four chunks, at most), not with ``T``; a sequence that is no
-            longer than these is one chunk. Chosen by the size of the trace if left out. `BPTT` and `RTRL` have no
-            chunks: they accept and ignore it.
+            steps of a chunk: ``vjp_method='multi-step'``, ``through_depth``; or what is carried between chunks is not the
+            trace: ``carry='rank1'``, ``'none'``); memory grows with ``K``, not with ``T``. If left out, a sequence is one
+            chunk while that fits the learner's ``memory``, which is fastest, and else as few as fit. `BPTT` and `RTRL`
+            have no chunks: they accept and ignore it.
         weights : dict, optional
             ``path -> ParamState`` to differentiate; all parameters of the model if left out.
         trial : bool
@@ -207,12 +202,13 @@ class Learner(brainstate.nn.Module):
         ------
         ValueError
             For sequences that are empty, of different lengths or with NaN, a mask of another length, a loss
-            that is not a scalar, a parameter that no path reaches, a ``step_fn`` that does not call the learner once.
+            that is not a scalar, a parameter that no path reaches, a ``step_fn`` that does not call the learner once;
+            without ``chunk_size``, for a sequence that does not fit ``memory`` if the gradient depends on the chunk.
 
         Notes
         -----
-        A gradient may itself be differentiated (`brainstate.transform.grad`) if the sequence is one chunk. Where chunks
-        wait, in a longer one, it may not: what is done only if needed is a loop.
+        A gradient may itself be differentiated with `brainstate.transform.grad`, by what acts after the projections: the
+        weights of a readout, targets, the mask. What a projection sends is held in the gradient of an online learner.
         """
         if reduction not in ("mean", "sum"):
             raise ValueError(f"`reduction` must be 'mean' or 'sum', got {reduction!r}.")

@@ -6,6 +6,7 @@ from typing import Any
 
 import brainstate
 
+from etrax.engine.planning import MEMORY
 from etrax.engine.step import Credit
 
 from .online import Composition, OnlineLearner
@@ -22,6 +23,8 @@ class NoTrace(OnlineLearner):
         One step of the network.
     through_depth : bool
         As for :class:`D_RTRL`; without a memory it changes nothing.
+    memory : int
+        As for :class:`D_RTRL`.
     name : str, optional
         Name of the learner.
 
@@ -32,7 +35,13 @@ class NoTrace(OnlineLearner):
     """
 
     def __init__(
-        self, model: brainstate.nn.Module, *, through_depth: bool = False, name: str | None = None, **unread: Any
+        self,
+        model: brainstate.nn.Module,
+        *,
+        through_depth: bool = False,
+        memory: int = MEMORY,
+        name: str | None = None,
+        **unread: Any,
     ):
         made_of = Composition(credit=Credit(through_depth=through_depth), diagonal=False)
-        super().__init__(model, made_of, name=name, **unread)
+        super().__init__(model, made_of, memory=memory, name=name, **unread)

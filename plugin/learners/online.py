@@ -13,15 +13,16 @@ import brainunit as u
 import jax
 import jax.numpy as jnp
 
-from etrax.checks import check_finite
+from etrax.checks import check_finite, whole_number
 from etrax.contract.recorder import Recorder, active
 from etrax.engine.chunk import Engine, Parts
 from etrax.engine.graph import Graph
 from etrax.engine.names import Path
-from etrax.engine.planning import Limits, chunk_length
+from etrax.engine.planning import MEMORY, Budget, Limits
 from etrax.engine.pure import Values
 from etrax.engine.run import run_chunks
 from etrax.engine.step import NOTHING, Credit
+from etrax.engine.traces.base import Trace
 from etrax.engine.traces.choose import CARRIES, Carry, DenseCarry, make_trace
 from etrax.text import dotted
 
@@ -58,6 +59,12 @@ class Composition(NamedTuple):
     credit: Credit = Credit()
     diagonal: bool = True
 
+    @property
+    def depends_on_chunk(self) -> bool:
+        """Whether the gradient depends on where chunks end."""
+        deep = self.diagonal and (self.credit.through_depth or not self.carry.exact)
+        return deep or self.credit.through_time
+
 
 class _Static(NamedTuple):
     """What a compiled run is made for."""
@@ -77,6 +84,9 @@ class OnlineLearner(Learner):
         One step of the network.
     made_of : Composition
         Trace, error and credit.
+    memory : int
+        Bytes that the steps of a chunk may take where ``chunk_size`` is left out, estimated from the sizes of the
+        network; the trace is not counted, nor what the user's own step holds. 1 GiB unless given.
     name : str, optional
         Name of the learner.
 
@@ -88,9 +98,12 @@ class OnlineLearner(Learner):
 
     limits: ClassVar[Limits] = Limits()
     _graph: Graph | None = None  # of a copy too, which is to be compiled
+    _divided: tuple[int, int] | None = None  # steps of the last sequence, and of its chunks
     graph_invisible_attrs: tuple[str, ...] = (
         "made_of",
         "_graph",
+        "_budget",
+        "_divided",
         "_parts",
         "_engine",
         "_engines",
@@ -99,9 +112,18 @@ class OnlineLearner(Learner):
         "_perturbed",
     )
 
-    def __init__(self, model: brainstate.nn.Module, made_of: Composition, *, name: str | None = None, **unread: Any):
+    def __init__(
+        self,
+        model: brainstate.nn.Module,
+        made_of: Composition,
+        *,
+        memory: int = MEMORY,
+        name: str | None = None,
+        **unread: Any,
+    ):
         super().__init__(model, name=name, **unread)
         self.made_of = made_of
+        self.memory = whole_number("memory", memory)
         self.feedback_weights: dict[str, Any] = {}
 
     # -- set-up --------------------------------------------------------------------------
@@ -123,6 +145,7 @@ class OnlineLearner(Learner):
         self.traces = {name: EligibilityTrace(trace.zeros()) for name, trace in traces.items()}
         self._graph = graph
         self.feedback_weights = made_of.error.prepare(graph, args)
+        self._budget = Budget(self.memory, step_bytes(graph, traces), not made_of.depends_on_chunk)
         self._parts = Parts(graph, traces, made_of.credit, made_of.error.routes, self.limits)
         self._engines: OrderedDict[tuple, tuple[Engine, Callable]] = OrderedDict()
         self._engine = Engine(self._parts, lambda *a: (None, self.update(*a)), [], args)
@@ -164,22 +187,13 @@ class OnlineLearner(Learner):
         """The states of all populations by path."""
         return {h.path: h.state for h in self.graph.hidden}
 
-    @property
-    def natural_chunk(self) -> int:
-        """Steps whose activations weigh about as much as the traces, but at least 128 and at most 512.
-
-        Of every step a chunk holds the states and what enters a layer, and the factors of its gradient and of its trace.
-        """
-        item = jnp.zeros((), brainstate.environ.dftype()).dtype.itemsize
-        values = sum(p.rows * p.size * len(p.hidden) for p in self.graph.populations)
-        traces = self._parts.traces.values()
-        layers = [(trace.layer, trace) for trace in traces if trace.layer is not None]
-        values += sum(a.rows * (a.in_size + a.out_size * (1 + trace.products())) for a, trace in layers)
-        return int(min(512, max(128, sum(trace.nbytes() for trace in traces) // (item * values))))
-
     def report(self) -> Report:
-        """What is traced, and at what cost; print it."""
-        return report_of_traces(self.graph, self._parts.traces)
+        """What is traced, at what cost, and how sequences are divided; print it."""
+        graph, chunks = self.graph, str(self._budget)
+        if self._divided is not None:
+            T, chunk = self._divided
+            chunks += f"; the last sequence, {T} steps, was {-(-T // chunk)} of {chunk}"
+        return report_of_traces(graph, self._parts.traces, chunks)
 
     # -- one step ------------------------------------------------------------------------
 
@@ -257,7 +271,8 @@ class OnlineLearner(Learner):
 
     def _run(self, request: Request) -> Outcome:
         graph, T = self.graph, request.length
-        chunk = chunk_length(T, self.natural_chunk) if request.chunk_size is None else min(T, request.chunk_size)
+        chunk = self._budget.chunk_length(T) if request.chunk_size is None else min(T, request.chunk_size)
+        self._divided = T, chunk
         numbers = {path: graph.states.index(state) for path, state in request.weights.items()}
         engine, run = self._engine_for(request, list(numbers.values()))
         values = graph.states.read(engine.used)
@@ -357,3 +372,11 @@ def _shapes(args) -> list[tuple[int, ...]]:
 
 def _text(shapes: list[tuple[int, ...]]) -> str:
     return ", ".join(map(str, shapes))
+
+
+def step_bytes(graph: Graph, traces: dict[str, Trace]) -> int:
+    """Bytes of one step of a chunk: states, what enters each layer, and the factors of its gradient and of its trace."""
+    values = sum(p.rows * p.size * len(p.hidden) for p in graph.populations)
+    layers = [(trace.layer, trace) for trace in traces.values() if trace.layer is not None]
+    values += sum(layer.rows * (layer.in_size + layer.out_size * (1 + t.products())) for layer, t in layers)
+    return max(1, values) * jnp.zeros((), brainstate.environ.dftype()).dtype.itemsize

@@ -28,9 +28,8 @@ class Report:
     trace_bytes : int
         Bytes that are carried on through time.
     flops_per_step : int
-        Multiplications and additions in matrix products, per step and batch: forward, gradient, and the trace as if it were
-        formed with every chunk, most of which is spared where chunks wait, see :meth:`D_RTRL.etrace_grad`. 0 where the
-        learner does not count them.
+        Multiplications and additions in matrix products, per step and batch: forward, gradient, and trace, which a
+        sequence given as ``trial=True`` in one chunk spares. 0 where the learner does not count them.
     """
 
     lines: tuple[str, ...]
@@ -51,8 +50,8 @@ def report_of_parameters(
     return Report((*table(rows), "", carried), trace_bytes)
 
 
-def report_of_traces(graph: Graph, traces: Mapping[str, Trace]) -> Report:
-    """The report of an online learner: populations, states, kinds of Jacobian entries, parameters and traces."""
+def report_of_traces(graph: Graph, traces: Mapping[str, Trace], chunks: str) -> Report:
+    """The report of an online learner: populations, states, kinds of Jacobian entries, parameters, traces and chunks."""
     trace_bytes = sum(trace.nbytes() for trace in traces.values())
     flops = sum(_flops(trace) for trace in traces.values())
     lines = []
@@ -98,6 +97,7 @@ def report_of_traces(graph: Graph, traces: Mapping[str, Trace]) -> Report:
             rows.append((dotted(path), _shape(state), "same-step gradient", "none"))
     lines += [*table(rows), ""]
     lines.append(f"traces {bytes_text(trace_bytes)}; matrix products {flops / 1e6:.2f} Mflop per step")
+    lines.append(chunks)
     return Report(tuple(lines), trace_bytes, flops)
 
 

@@ -28,10 +28,10 @@ class TrainOptions:
     Attributes
     ----------
     update : {'trial', 'chunk', 'step'} or int
-        When the weights change: after each batch of trials, after each chunk of time, each step, or each ``k`` steps.
+        When the weights change: after each batch of trials, each chunk of ``chunk_size`` steps, each step, or each ``k`` steps.
         States and traces go on in the middle of a trial.
     chunk_size : int, optional
-        Steps evaluated in parallel; chosen by size if left out.
+        Steps evaluated in parallel; as many as fit the learner's ``memory`` if left out.
     reset : bool
         Whether each batch starts from rest. Without, states and traces go on from batch to batch: an endless stream.
     epochs : int
@@ -89,7 +89,7 @@ class TrainOptions:
         metadata={
             "metavar": "K",
             "help": "time steps evaluated in parallel; changes speed and memory, not the gradient",
-            "unset": "chosen by size",
+            "unset": "as many as fit in memory",
         },
     )
     reset: bool = True
@@ -142,6 +142,10 @@ class TrainOptions:
                 )
         else:
             positive("update", self.update, whole=True)
+        if self.update == "chunk" and self.chunk_size is None:
+            raise ValueError(
+                "`update='chunk'` needs a `chunk_size`: give a number of steps, or that number as `update`."
+            )
         for name in ("epochs", "batch_size", "log_every", "keep"):
             positive(name, getattr(self, name), whole=True)
         for name in ("chunk_size", "max_batches", "validate_every", "patience", "checkpoint_every"):

@@ -56,7 +56,7 @@ def make_update(
         mask, T = jnp.asarray(mask, brainstate.environ.dftype()), mask.shape[0]
         # the loss counts where the mask says, the cost of rates everywhere
         weights = mask / jnp.maximum(jnp.mean(mask), jnp.finfo(mask.dtype).tiny)  # a part of a stream may count nowhere
-        period, chunk = _period(learner, options, T)
+        period, chunk = _period(options, T)
         full, rest = divmod(T, period)
         data, parts = (xs, ys, weights), []
         if full == 1:
@@ -88,19 +88,12 @@ def make_update(
     return checked
 
 
-def _period(learner, options: TrainOptions, T: int) -> tuple[int, int | None]:
+def _period(options: TrainOptions, T: int) -> tuple[int, int | None]:
     """Steps between updates, and steps evaluated in parallel (None: the learner's choice)."""
     chunk = None if options.chunk_size is None else int(options.chunk_size)  # learners take no numbers of NumPy
     if options.update == "trial":
         return T, chunk
-    if options.update == "chunk":
-        if chunk is None and learner.natural_chunk is None:
-            raise ValueError(
-                f"`update='chunk'` needs a `chunk_size` with {type(learner).__name__}: give a number of steps."
-            )
-        period = min(T, learner.natural_chunk if chunk is None else chunk)
-        return period, period
-    period = min(T, 1 if options.update == "step" else int(options.update))
+    period = min(T, int({"step": 1, "chunk": chunk}.get(options.update, options.update)))
     return period, None if chunk is None else min(chunk, period)
 
 

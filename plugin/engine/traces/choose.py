@@ -19,7 +19,7 @@ from .dense import DenseTrace
 from .rank_one import RankOneTrace
 from .window import UnkeptTrace, WindowTrace
 
-__all__ = ["CARRIES", "Carry", "DenseCarry", "NoCarry", "RankOneCarry", "WindowCarry", "make_trace", "steps_to"]
+__all__ = ["CARRIES", "Carry", "DenseCarry", "NoCarry", "RankOneCarry", "WindowCarry", "make_trace"]
 
 MOST_WEIGHTS = 4  # effective weights per parameter that a dense trace may have
 
@@ -35,6 +35,7 @@ class Carry:
     """
 
     name: ClassVar[str]
+    exact: ClassVar[bool] = True  # whether it makes no difference where chunks end, or none beyond a stated tolerance
 
     def trace(self, graph: Graph, connection: Connection) -> Trace:
         """The trace of the parameters of a connection."""
@@ -90,6 +91,7 @@ class RankOneCarry(Carry):
     """One outer product of factors that are low-passed with ``decay`` per step (ES-D-RTRL)."""
 
     name = "rank1"
+    exact = False
     decay: float = 0.95
 
     def __post_init__(self):
@@ -106,6 +108,7 @@ class NoCarry(Carry):
     """Nothing."""
 
     name = "none"
+    exact = False
 
     def trace(self, graph, connection):
         """See `Carry.trace`."""
@@ -141,7 +144,7 @@ def natural_window(graph: Graph, connection: Connection, tolerance: float) -> in
     """
     behind = graph.structures[connection.population].trace.get(connection.drive, {})
     keys = [(connection.population, s, s) for s in behind]
-    steps = steps_to(tolerance, max((graph.rest[key][1] for key in keys if key in graph.rest), default=0.0))
+    steps = steps_to(tolerance, max((graph.rest[key] for key in keys if key in graph.rest), default=0.0))
     if steps == math.inf:
         raise ValueError(
             f"a state behind {connection.name} does not decay by itself, so `tolerance` gives no "

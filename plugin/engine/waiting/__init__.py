@@ -1,1 +1,0 @@
-"""Chunks that wait for the credit of later ones."""
