@@ -4,7 +4,8 @@
   ``with brainstate.environ.context(precision=32):`` and builds its arrays inside.
 * a step of 1 ms: the fixture `dt` puts it into the environment around each test and returns it. Another step:
   ``with brainstate.environ.context(dt=0.1 * u.ms):``. A test without one defines its own fixture `dt`.
-* programs compiled in a hurry in the default run, which is mostly compilation; the slow one has all optimizations.
+* programs compiled in a hurry, since nothing runs long and compiling takes most of the time; a test marked ``optimized``
+  is compiled as users' programs are.
 * figures go nowhere: matplotlib draws with Agg.
 
 Tests import the modules that stand beside them by name (``import oracle``).
@@ -22,11 +23,19 @@ matplotlib.use("Agg")
 brainstate.environ.set(precision=64)
 
 
-def pytest_configure(config):
-    """Compile faster where nothing runs long, in commands that tests start too."""
-    if config.option.markexpr == "not slow":
+jax.config.update("jax_disable_most_optimizations", True)
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # in commands that tests start, too
+
+
+@pytest.fixture(autouse=True)
+def optimizations(request):
+    """Compile as users' programs are where a test is marked ``optimized``."""
+    wanted = request.node.get_closest_marker("optimized") is not None
+    if wanted:
+        jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    if wanted:
         jax.config.update("jax_disable_most_optimizations", True)
-        os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 
 @pytest.fixture(autouse=True)

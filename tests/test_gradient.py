@@ -77,6 +77,7 @@ def reference(case, **options):
     return oracle.drtrl_grad(case.net, case.params, case.xs, case.ys, networks.loss, **options)
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize(
     "name",
     networks.thorough(
