@@ -1,5 +1,7 @@
 """Networks of the contract: every neuron behind ways from spikes to current, and their gradients by two methods."""
 
+from collections.abc import Sequence
+
 import brainstate
 import brainunit as u
 import jax
@@ -45,11 +47,11 @@ def projection(way, row, post, n_in, comm):
 class Net(brainstate.nn.Module):
     """A population behind ways (each with its own weights), or a delta projection if there are none, and a readout.
 
-    The readout is a leaky one; where ``behind`` names a filter, it is this filter of the population's spikes with plain
-    weights after it. ``pre`` says whether what filters the spikes is told whose they are.
+    The readout is a leaky one; where ``behind`` names filters, it is the sum of these filters of the population's spikes,
+    each with plain weights after it. ``pre`` says whether what filters the spikes is told whose they are.
     """
 
-    def __init__(self, row, neuron, ways, *, recurrent=False, behind: FilterRow | None = None, pre=True):
+    def __init__(self, row, neuron, ways, *, recurrent=False, behind: Sequence[FilterRow] = (), pre=True):
         super().__init__()
         self.neu = neuron
         self.recurrent = recurrent
@@ -67,13 +69,15 @@ class Net(brainstate.nn.Module):
             else:
                 made = projection(way, row, neuron, n_in, comm)
             setattr(self, name, made)
-        weight = jnp.asarray(rng.normal(size=(N, 3)))
         told = neuron if pre else None
-        self.filter = None if behind is None else behind.build(pre=told)
-        if behind is None:
+        self.filters = [f"filter{k}" for k in range(len(behind))]
+        for name, filter_row in zip(self.filters, behind, strict=True):
+            setattr(self, name, filter_row.build(pre=told))
+            weight = jnp.asarray(rng.normal(size=(N, 3)))
+            setattr(self, f"{name}_out", brainstate.nn.Linear(N, 3, w_init=weight, b_init=None))
+        if not behind:
+            weight = jnp.asarray(rng.normal(size=(N, 3)))
             self.out = neurons.LeakyReadout(N, 3, tau=10.0 * row.dt, pre=told, w_init=weight)
-        else:
-            self.out = brainstate.nn.Linear(N, 3, w_init=weight, b_init=None)
 
     def update(self, x):
         if self.recurrent:  # D-RTRL drops what passes through the inputs of projections; so must its reference
@@ -81,7 +85,9 @@ class Net(brainstate.nn.Module):
         for name in self.projections:
             getattr(self, name)(x)
         z = self.neu()
-        return self.out(z if self.filter is None else u.get_mantissa(self.filter(z)))
+        if not self.filters:
+            return self.out(z)
+        return sum(getattr(self, f"{name}_out")(u.get_mantissa(getattr(self, name)(z))) for name in self.filters)
 
 
 def data():
