@@ -159,6 +159,25 @@ def test_a_gradient_that_depends_on_the_chunk_needs_one_that_fits(name):
     close(run.grad(5), whole.grad(5))
 
 
+@pytest.mark.slow
+@pytest.mark.optimized
+@pytest.mark.parametrize("name", ["recurrent lif", "recurrent alif detached leaky", "layered two leaky"])
+def test_a_step_of_a_chunk_takes_the_memory_that_is_estimated(name):
+    """Of the temporary memory of the program, what a longer sequence adds; some of it is used twice, none is forgotten."""
+    run, taken = run_with(name), []
+    for steps in (256, 512):
+        data = jnp.zeros((steps, *run.xs.shape[1:])), jnp.zeros((steps, *run.ys.shape[1:]))
+        gradient = brainstate.transform.StatefulFunction(
+            lambda *data: run.learner.etrace_grad(*data, step_fn=run.step, chunk_size=len(data[0]))
+        )
+        states = [state.value for state in gradient.get_states(*data)]
+        program = jax.jit(gradient.jaxpr_call).lower(states, *data).compile()
+        taken.append(program.memory_analysis().temp_size_in_bytes)
+    (line,) = (line for line in run.learner.report().lines if line.startswith("chunks"))
+    longest = int(line.split()[4])
+    assert 0.4 < (taken[1] - taken[0]) / 256 * longest / 2**30 < 1.15
+
+
 @pytest.mark.parametrize("memory", [0, -1, 2.5, "1 GiB", None])
 def test_a_memory_that_is_none(memory):
     with pytest.raises(ValueError, match="`memory` must be a whole number above 0, got"):
