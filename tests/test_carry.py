@@ -149,14 +149,13 @@ def test_the_memory_divides_a_sequence_and_changes_no_gradient():
     run_with("layered two leaky", memory=1).grad()  # one step is always possible
 
 
-@pytest.mark.parametrize("name", ["through depth", "multi-step", "none"])
+@pytest.mark.parametrize("name", ["through depth", "multi-step", "rank one", "none"])
 def test_a_gradient_that_depends_on_the_chunk_needs_one_that_fits(name):
     run = run_with("layered two leaky", memory=9_000, **OPTIONS[name])
     with pytest.raises(ValueError, match=f"{T} steps in one chunk.*depends on where chunks end"):
         run.grad()
-    whole = run_with("layered two leaky", **OPTIONS[name])
-    close(whole.grad(), whole.grad(T))
-    close(run.grad(5), whole.grad(5))
+    if name == "none":
+        assert error(run.grad(5), run.grad(T)) > 1e-3  # it does
 
 
 @pytest.mark.slow
