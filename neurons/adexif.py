@@ -14,11 +14,12 @@ potential) is that of ``brainpy.state.AdExIF``. On the size of the time step see
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import braintools
 import brainunit as u
 
-from etrax.contract import Constant
+from etrax.contract import Constant, argument
 
 from .integration import exponential
 from .membrane import AdaptiveMembrane
@@ -29,71 +30,26 @@ __all__ = ["AdExIF"]
 class AdExIF(AdaptiveMembrane):
     """Adaptive exponential integrate-and-fire neuron with states ``V`` (mV) and ``w`` (mA).
 
-    Parameters
-    ----------
-    in_size : int or tuple of int
-        Shape of the population.
-    R : Quantity
-        Membrane resistance, scalar or one value per neuron (as all below).
-    tau, tau_w : Quantity
-        Time constants of the membrane and of the adaptation.
-    V_th, V_reset, V_rest : Quantity
-        Threshold, reset and resting potential.
-    V_T, delta_T : Quantity
-        Potential at which the upstroke begins, and its sharpness.
-    a, b : Quantity
-        Adaptation by the potential, and by a spike.
-    V_initializer, w_initializer : callable
-        Initial potential and adaptation.
-    spk_fun, spk_reset, detach_reset, name
-        See :class:`etrax.Neuron`. ``detach_reset`` concerns the reset of ``V`` only, not the adaptation.
+    ``detach_reset`` concerns the reset of ``V`` only, not the adaptation.
     """
 
-    R = Constant(u.ohm)
-    tau = Constant(u.ms)
-    tau_w = Constant(u.ms)
-    V_th = Constant(u.mV)
-    V_reset = Constant(u.mV)
-    V_rest = Constant(u.mV)
-    V_T = Constant(u.mV)
-    delta_T = Constant(u.mV)
-    a = Constant(u.siemens)
-    b = Constant(u.mA)
-
-    def __init__(
-        self,
-        in_size,
-        R=1.0 * u.ohm,
-        tau=10.0 * u.ms,
-        tau_w=30.0 * u.ms,
-        V_th=-55.0 * u.mV,
-        V_reset=-68.0 * u.mV,
-        V_rest=-65.0 * u.mV,
-        V_T=-59.9 * u.mV,
-        delta_T=3.48 * u.mV,
-        a=1.0 * u.siemens,
-        b=1.0 * u.mA,
-        V_initializer: Callable = braintools.init.Constant(-65.0 * u.mV),
-        w_initializer: Callable = braintools.init.Constant(0.0 * u.mA),
-        spk_fun: Callable = braintools.surrogate.ReluGrad(),
-        spk_reset: str = "soft",
-        name: str | None = None,
-        *,
-        detach_reset: bool = False,
-    ):
-        super().__init__(in_size, spk_fun, spk_reset, name, detach_reset=detach_reset)
-        self.R = R
-        self.tau = tau
-        self.tau_w = tau_w
-        self.V_th = V_th
-        self.V_reset = V_reset
-        self.V_rest = V_rest
-        self.V_T = V_T
-        self.delta_T = delta_T
-        self.a = a
-        self.b = b
-        self.V_initializer = V_initializer
-        self.w_initializer = w_initializer
+    R: Any = Constant(
+        default=1.0 * u.ohm, above=0, doc="Membrane resistance, scalar or one value per neuron (as all below)."
+    )
+    tau: Any = Constant(default=10.0 * u.ms, above=0, doc="Time constant of the membrane.")
+    tau_w: Any = Constant(default=30.0 * u.ms, above=0, doc="Time constant of the adaptation.")
+    V_th: Any = Constant(default=-55.0 * u.mV, doc="Threshold.")
+    V_reset: Any = Constant(default=-68.0 * u.mV, below="V_th", doc="Reset potential.")
+    V_rest: Any = Constant(default=-65.0 * u.mV, doc="Resting potential.")
+    V_T: Any = Constant(default=-59.9 * u.mV, doc="Potential at which the upstroke begins.")
+    delta_T: Any = Constant(default=3.48 * u.mV, above=0, doc="Sharpness of the upstroke.")
+    a: Any = Constant(default=1.0 * u.siemens, doc="Adaptation by the potential.")
+    b: Any = Constant(default=1.0 * u.mA, doc="Adaptation by a spike.")
+    V_initializer: Callable = argument(default=braintools.init.Constant(-65.0 * u.mV), doc="Initial potential.")
+    w_initializer: Callable = argument(default=braintools.init.Constant(0.0 * u.mA), doc="Initial adaptation.")
+    spk_fun: Callable = argument(default=braintools.surrogate.ReluGrad())
+    spk_reset: str = argument(default="soft")
+    name: str | None = argument(default=None)
 
     def drift(self, V) -> tuple:
         """See `Drift.drift`."""

@@ -12,12 +12,13 @@ Each spike raises the threshold by :math:`\beta`, for a time :math:`\tau_a`. Bel
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import brainstate
 import braintools
 import brainunit as u
 
-from etrax.contract import Constant, Neuron
+from etrax.contract import Constant, Neuron, argument
 
 from .integration import leaky_jacobian
 
@@ -27,60 +28,23 @@ __all__ = ["ALIF"]
 class ALIF(Neuron):
     """Adaptive leaky integrate-and-fire neuron with states ``V`` (mV) and ``a`` (no unit).
 
-    Parameters
-    ----------
-    in_size : int or tuple of int
-        Shape of the population.
-    R : Quantity
-        Membrane resistance, scalar or one value per neuron (as all below).
-    tau, tau_a : Quantity
-        Time constants of the membrane and of the adaptation.
-    V_th, V_reset, V_rest : Quantity
-        Resting threshold, reset and resting potential.
-    beta : Quantity
-        Rise of the threshold per spike.
-    spk_fun, spk_reset, detach_reset, name
-        See :class:`etrax.Neuron`. ``detach_reset`` concerns the reset of ``V`` only, not the adaptation.
-    V_initializer, a_initializer : callable
-        Initial potential and adaptation.
+    ``detach_reset`` concerns the reset of ``V`` only, not the adaptation.
     """
 
-    R = Constant(u.ohm)
-    tau = Constant(u.ms)
-    tau_a = Constant(u.ms)
-    V_th = Constant(u.mV)
-    V_reset = Constant(u.mV)
-    V_rest = Constant(u.mV)
-    beta = Constant(u.mV)
-
-    def __init__(
-        self,
-        in_size,
-        R=1.0 * u.ohm,
-        tau=5.0 * u.ms,
-        tau_a=100.0 * u.ms,
-        V_th=1.0 * u.mV,
-        V_reset=0.0 * u.mV,
-        V_rest=0.0 * u.mV,
-        beta=0.1 * u.mV,
-        spk_fun: Callable = braintools.surrogate.ReluGrad(),
-        spk_reset: str = "soft",
-        V_initializer: Callable = braintools.init.Constant(0.0 * u.mV),
-        a_initializer: Callable = braintools.init.Constant(0.0),
-        name: str | None = None,
-        *,
-        detach_reset: bool = False,
-    ):
-        super().__init__(in_size, spk_fun, spk_reset, name, detach_reset=detach_reset)
-        self.R = R
-        self.tau = tau
-        self.tau_a = tau_a
-        self.V_th = V_th
-        self.V_reset = V_reset
-        self.V_rest = V_rest
-        self.beta = beta
-        self.V_initializer = V_initializer
-        self.a_initializer = a_initializer
+    R: Any = Constant(
+        default=1.0 * u.ohm, above=0, doc="Membrane resistance, scalar or one value per neuron (as all below)."
+    )
+    tau: Any = Constant(default=5.0 * u.ms, above=0, doc="Time constant of the membrane.")
+    tau_a: Any = Constant(default=100.0 * u.ms, above=0, doc="Time constant of the adaptation.")
+    V_th: Any = Constant(default=1.0 * u.mV, doc="Threshold at rest.")
+    V_reset: Any = Constant(default=0.0 * u.mV, below="V_th", doc="Reset potential.")
+    V_rest: Any = Constant(default=0.0 * u.mV, doc="Resting potential.")
+    beta: Any = Constant(default=0.1 * u.mV, doc="Rise of the threshold per spike.")
+    spk_fun: Callable = argument(default=braintools.surrogate.ReluGrad())
+    spk_reset: str = argument(default="soft")
+    V_initializer: Callable = argument(default=braintools.init.Constant(0.0 * u.mV), doc="Initial potential.")
+    a_initializer: Callable = argument(default=braintools.init.Constant(0.0), doc="Initial adaptation.")
+    name: str | None = argument(default=None)
 
     def initial(self, batch_size: int | None = None) -> dict:
         """See `Dynamics.initial`."""

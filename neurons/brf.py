@@ -19,6 +19,7 @@ the one that the paper's spike of this step is compared with. The paper has no u
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import brainstate
 import braintools
@@ -26,7 +27,7 @@ import brainunit as u
 import jax
 import jax.numpy as jnp
 
-from etrax.contract import Constant, Neuron
+from etrax.contract import Constant, Neuron, argument
 
 __all__ = ["BRF"]
 
@@ -34,71 +35,33 @@ __all__ = ["BRF"]
 class BRF(Neuron):
     """Balanced resonate-and-fire neuron with states ``V``, ``W`` (mV) and ``q`` (no unit).
 
-    Parameters
-    ----------
-    in_size : int or tuple of int
-        Shape of the population.
-    R, tau : Quantity
-        The input current gives ``R I / tau``, scalar or one value per neuron (as all below); q damps with the rate
-        ``q / tau``.
-    omega : Quantity
-        Angular frequency, at most ``1 / dt``.
-    b_offset : Quantity
-        Damping beyond the divergence boundary.
-    gamma : float
-        What is left of q after one step.
-    V_th, beta : Quantity
-        Threshold at rest, and its rise with q.
-    V_initializer, W_initializer, q_initializer : callable
-        Initial potential (real and imaginary part) and refractory variable.
-    spk_fun, name
-        See :class:`etrax.Neuron`.
-    detach_reset : bool
-        Whether the surrogate derivative is kept out of q.
-
     Raises
     ------
     ValueError
         When the states are made, if ``omega`` is larger than ``1 / dt``: no step of forward Euler is stable then.
     """
 
-    R = Constant(u.ohm)
-    tau = Constant(u.ms)
-    omega = Constant(u.ms**-1)
-    b_offset = Constant(u.ms**-1)
-    gamma = Constant(u.UNITLESS)
-    V_th = Constant(u.mV)
-    beta = Constant(u.mV)
-
-    def __init__(
-        self,
-        in_size,
-        R=1.0 * u.ohm,
-        tau=1.0 * u.second,
-        omega=10.0 / u.second,
-        b_offset=1.0 / u.second,
-        gamma=0.9,
-        V_th=1.0 * u.mV,
-        beta=1.0 * u.mV,
-        V_initializer: Callable = braintools.init.Constant(0.0 * u.mV),
-        W_initializer: Callable = braintools.init.Constant(0.0 * u.mV),
-        q_initializer: Callable = braintools.init.Constant(0.0),
-        spk_fun: Callable = braintools.surrogate.ReluGrad(),
-        name: str | None = None,
-        *,
-        detach_reset: bool = False,
-    ):
-        super().__init__(in_size, spk_fun, "soft", name, detach_reset=detach_reset)
-        self.R = R
-        self.tau = tau
-        self.omega = omega
-        self.b_offset = b_offset
-        self.gamma = gamma
-        self.V_th = V_th
-        self.beta = beta
-        self.V_initializer = V_initializer
-        self.W_initializer = W_initializer
-        self.q_initializer = q_initializer
+    R: Any = Constant(
+        default=1.0 * u.ohm,
+        above=0,
+        doc="The input current gives ``R I / tau``, scalar or one value per neuron (as all below).",
+    )
+    tau: Any = Constant(default=1.0 * u.second, above=0, doc="See R; and q damps with the rate ``q / tau``.")
+    omega: Any = Constant(default=10.0 / u.second, doc="Angular frequency, at most ``1 / dt``.")
+    b_offset: Any = Constant(default=1.0 / u.second, doc="Damping beyond the divergence boundary.")
+    gamma: Any = Constant(default=0.9, least=0, most=1, doc="What is left of q after one step.")
+    V_th: Any = Constant(default=1.0 * u.mV, above=0, doc="Threshold at rest.")
+    beta: Any = Constant(default=1.0 * u.mV, doc="Rise of the threshold with q.")
+    V_initializer: Callable = argument(
+        default=braintools.init.Constant(0.0 * u.mV), doc="Initial potential, the real part."
+    )
+    W_initializer: Callable = argument(
+        default=braintools.init.Constant(0.0 * u.mV), doc="Initial potential, the imaginary part."
+    )
+    q_initializer: Callable = argument(default=braintools.init.Constant(0.0), doc="Initial refractory variable.")
+    spk_fun: Callable = argument(default=braintools.surrogate.ReluGrad())
+    name: str | None = argument(default=None)
+    detach_reset: bool = argument(default=False, kw_only=True, doc="Whether the surrogate derivative is kept out of q.")
 
     def initial(self, batch_size: int | None = None) -> dict:
         """See `Dynamics.initial`."""

@@ -12,12 +12,13 @@ potential, and acts in the same step. Gerstner et al. 2014, Neuronal Dynamics, s
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import brainstate
 import braintools
 import brainunit as u
 
-from etrax.contract import Constant
+from etrax.contract import Constant, argument
 
 from .integration import leaky_jacobian
 from .threshold import FixedThreshold
@@ -26,57 +27,21 @@ __all__ = ["CubaLIF"]
 
 
 class CubaLIF(FixedThreshold):
-    """Leaky integrate-and-fire neuron with states ``g`` (mA) and ``V`` (mV).
+    """Leaky integrate-and-fire neuron with states ``g`` (mA) and ``V`` (mV)."""
 
-    Parameters
-    ----------
-    in_size : int or tuple of int
-        Shape of the population.
-    R : Quantity
-        Membrane resistance, scalar or one value per neuron (as all below).
-    tau, tau_syn : Quantity
-        Time constants of the membrane and of the synaptic current.
-    V_th, V_reset, V_rest : Quantity
-        Threshold, reset and resting potential.
-    V_initializer, g_initializer : callable
-        Initial potential and synaptic current.
-    spk_fun, spk_reset, detach_reset, name
-        See :class:`etrax.Neuron`.
-    """
-
-    R = Constant(u.ohm)
-    tau = Constant(u.ms)
-    tau_syn = Constant(u.ms)
-    V_th = Constant(u.mV)
-    V_reset = Constant(u.mV)
-    V_rest = Constant(u.mV)
-
-    def __init__(
-        self,
-        in_size,
-        R=1.0 * u.ohm,
-        tau=5.0 * u.ms,
-        tau_syn=5.0 * u.ms,
-        V_th=1.0 * u.mV,
-        V_reset=0.0 * u.mV,
-        V_rest=0.0 * u.mV,
-        V_initializer: Callable = braintools.init.Constant(0.0 * u.mV),
-        g_initializer: Callable = braintools.init.Constant(0.0 * u.mA),
-        spk_fun: Callable = braintools.surrogate.ReluGrad(),
-        spk_reset: str = "soft",
-        name: str | None = None,
-        *,
-        detach_reset: bool = False,
-    ):
-        super().__init__(in_size, spk_fun, spk_reset, name, detach_reset=detach_reset)
-        self.R = R
-        self.tau = tau
-        self.tau_syn = tau_syn
-        self.V_th = V_th
-        self.V_reset = V_reset
-        self.V_rest = V_rest
-        self.g_initializer = g_initializer
-        self.V_initializer = V_initializer
+    R: Any = Constant(
+        default=1.0 * u.ohm, above=0, doc="Membrane resistance, scalar or one value per neuron (as all below)."
+    )
+    tau: Any = Constant(default=5.0 * u.ms, above=0, doc="Time constant of the membrane.")
+    tau_syn: Any = Constant(default=5.0 * u.ms, above=0, doc="Time constant of the synaptic current.")
+    V_th: Any = Constant(default=1.0 * u.mV, doc="Threshold.")
+    V_reset: Any = Constant(default=0.0 * u.mV, below="V_th", doc="Reset potential.")
+    V_rest: Any = Constant(default=0.0 * u.mV, doc="Resting potential.")
+    V_initializer: Callable = argument(default=braintools.init.Constant(0.0 * u.mV), doc="Initial potential.")
+    g_initializer: Callable = argument(default=braintools.init.Constant(0.0 * u.mA), doc="Initial synaptic current.")
+    spk_fun: Callable = argument(default=braintools.surrogate.ReluGrad())
+    spk_reset: str = argument(default="soft")
+    name: str | None = argument(default=None)
 
     def initial(self, batch_size: int | None = None) -> dict:
         """See `Dynamics.initial`."""

@@ -16,13 +16,14 @@ follows the potential after the reset, V the new internal currents) is that of
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import brainstate
 import braintools
 import brainunit as u
 import jax
 
-from etrax.contract import Constant, Neuron
+from etrax.contract import Constant, Neuron, argument
 from etrax.contract.jacobian import compose
 
 from .integration import decay_of, gain_of, leaky_jacobian
@@ -33,93 +34,36 @@ __all__ = ["Gif"]
 class Gif(Neuron):
     """Generalised integrate-and-fire neuron with states ``V``, ``V_th`` (mV), ``I1`` and ``I2`` (mA).
 
-    Parameters
-    ----------
-    in_size : int or tuple of int
-        Shape of the population.
-    R, tau : Quantity
-        Membrane resistance and time constant, scalar or one value per neuron (as all below).
-    V_rest, V_reset : Quantity
-        Resting and reset potential.
-    V_th_inf, V_th_reset : Quantity
-        Threshold at rest, and the least threshold after a spike.
-    V_th_initializer : callable
-        Initial threshold.
-    a, b : Quantity
-        Rates at which the threshold follows the potential and returns to rest.
-    k1, k2 : Quantity
-        Rates at which the internal currents decay.
-    R1, R2 : float
-        What is left of the internal currents after a spike.
-    A1, A2 : Quantity
-        What a spike adds to the internal currents.
-    V_initializer, I1_initializer, I2_initializer : callable
-        Initial potential and internal currents.
-    spk_fun, spk_reset, detach_reset, name
-        See :class:`etrax.Neuron`. ``detach_reset`` concerns the reset of ``V`` only.
+    ``detach_reset`` concerns the reset of ``V`` only.
     """
 
-    R = Constant(u.ohm)
-    tau = Constant(u.ms)
-    V_rest = Constant(u.mV)
-    V_reset = Constant(u.mV)
-    V_th_inf = Constant(u.mV)
-    V_th_reset = Constant(u.mV)
-    a = Constant(u.ms**-1)
-    b = Constant(u.ms**-1)
-    k1 = Constant(u.ms**-1)
-    k2 = Constant(u.ms**-1)
-    R1 = Constant(u.UNITLESS)
-    R2 = Constant(u.UNITLESS)
-    A1 = Constant(u.mA)
-    A2 = Constant(u.mA)
-
-    def __init__(
-        self,
-        in_size,
-        R=20.0 * u.ohm,
-        tau=20.0 * u.ms,
-        V_rest=-70.0 * u.mV,
-        V_reset=-70.0 * u.mV,
-        V_th_inf=-50.0 * u.mV,
-        V_th_reset=-60.0 * u.mV,
-        V_th_initializer: Callable = braintools.init.Constant(-50.0 * u.mV),
-        a=0.0 / u.ms,
-        b=0.01 / u.ms,
-        k1=0.2 / u.ms,
-        k2=0.02 / u.ms,
-        R1=0.0,
-        R2=1.0,
-        A1=0.0 * u.mA,
-        A2=0.0 * u.mA,
-        V_initializer: Callable = braintools.init.Constant(-70.0 * u.mV),
-        I1_initializer: Callable = braintools.init.Constant(0.0 * u.mA),
-        I2_initializer: Callable = braintools.init.Constant(0.0 * u.mA),
-        spk_fun: Callable = braintools.surrogate.ReluGrad(),
-        spk_reset: str = "soft",
-        name: str | None = None,
-        *,
-        detach_reset: bool = False,
-    ):
-        super().__init__(in_size, spk_fun, spk_reset, name, detach_reset=detach_reset)
-        self.R = R
-        self.tau = tau
-        self.V_rest = V_rest
-        self.V_reset = V_reset
-        self.V_th_inf = V_th_inf
-        self.V_th_reset = V_th_reset
-        self.a = a
-        self.b = b
-        self.k1 = k1
-        self.k2 = k2
-        self.R1 = R1
-        self.R2 = R2
-        self.A1 = A1
-        self.A2 = A2
-        self.V_initializer = V_initializer
-        self.I1_initializer = I1_initializer
-        self.I2_initializer = I2_initializer
-        self.V_th_initializer = V_th_initializer
+    R: Any = Constant(
+        default=20.0 * u.ohm, above=0, doc="Membrane resistance, scalar or one value per neuron (as all below)."
+    )
+    tau: Any = Constant(default=20.0 * u.ms, above=0, doc="Time constant of the membrane.")
+    V_rest: Any = Constant(default=-70.0 * u.mV, doc="Resting potential.")
+    V_reset: Any = Constant(default=-70.0 * u.mV, below="V_th_inf", doc="Reset potential.")
+    V_th_inf: Any = Constant(default=-50.0 * u.mV, doc="Threshold at rest.")
+    V_th_reset: Any = Constant(default=-60.0 * u.mV, doc="The least threshold after a spike.")
+    V_th_initializer: Callable = argument(default=braintools.init.Constant(-50.0 * u.mV), doc="Initial threshold.")
+    a: Any = Constant(default=0.0 / u.ms, doc="Rate at which the threshold follows the potential.")
+    b: Any = Constant(default=0.01 / u.ms, least=0, doc="Rate at which the threshold returns to rest.")
+    k1: Any = Constant(default=0.2 / u.ms, least=0, doc="Rate at which the first internal current decays.")
+    k2: Any = Constant(default=0.02 / u.ms, least=0, doc="Rate at which the second internal current decays.")
+    R1: Any = Constant(default=0.0, doc="What is left of the first internal current after a spike.")
+    R2: Any = Constant(default=1.0, doc="What is left of the second internal current after a spike.")
+    A1: Any = Constant(default=0.0 * u.mA, doc="What a spike adds to the first internal current.")
+    A2: Any = Constant(default=0.0 * u.mA, doc="What a spike adds to the second internal current.")
+    V_initializer: Callable = argument(default=braintools.init.Constant(-70.0 * u.mV), doc="Initial potential.")
+    I1_initializer: Callable = argument(
+        default=braintools.init.Constant(0.0 * u.mA), doc="Initial value of the first internal current."
+    )
+    I2_initializer: Callable = argument(
+        default=braintools.init.Constant(0.0 * u.mA), doc="Initial value of the second internal current."
+    )
+    spk_fun: Callable = argument(default=braintools.surrogate.ReluGrad())
+    spk_reset: str = argument(default="soft")
+    name: str | None = argument(default=None)
 
     def initial(self, batch_size: int | None = None) -> dict:
         """See `Dynamics.initial`."""

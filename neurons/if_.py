@@ -10,12 +10,13 @@ Dynamics, section 1.3.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import brainstate
 import braintools
 import brainunit as u
 
-from etrax.contract import Constant
+from etrax.contract import Constant, argument
 
 from .integration import leaky_jacobian
 from .threshold import FixedThreshold
@@ -24,47 +25,19 @@ __all__ = ["IF"]
 
 
 class IF(FixedThreshold):
-    """Integrate-and-fire neuron with state ``V`` (mV).
+    """Integrate-and-fire neuron with state ``V`` (mV)."""
 
-    Parameters
-    ----------
-    in_size : int or tuple of int
-        Shape of the population.
-    R : Quantity
-        Membrane resistance, scalar or one value per neuron (as all below).
-    tau : Quantity
-        Membrane time constant.
-    V_th : Quantity
-        Threshold.
-    V_initializer : callable
-        Initial potential.
-    spk_fun, spk_reset, detach_reset, name
-        See :class:`etrax.Neuron`.
-    """
+    R: Any = Constant(
+        default=1.0 * u.ohm, above=0, doc="Membrane resistance, scalar or one value per neuron (as all below)."
+    )
+    tau: Any = Constant(default=5.0 * u.ms, above=0, doc="Time constant of the membrane.")
+    V_th: Any = Constant(default=1.0 * u.mV, above=0, doc="Threshold.")
+    V_initializer: Callable = argument(default=braintools.init.Constant(0.0 * u.mV), doc="Initial potential.")
+    spk_fun: Callable = argument(default=braintools.surrogate.ReluGrad())
+    spk_reset: str = argument(default="soft")
+    name: str | None = argument(default=None)
 
-    R = Constant(u.ohm)
-    tau = Constant(u.ms)
-    V_th = Constant(u.mV)
     V_reset = 0.0 * u.mV
-
-    def __init__(
-        self,
-        in_size,
-        R=1.0 * u.ohm,
-        tau=5.0 * u.ms,
-        V_th=1.0 * u.mV,
-        V_initializer: Callable = braintools.init.Constant(0.0 * u.mV),
-        spk_fun: Callable = braintools.surrogate.ReluGrad(),
-        spk_reset: str = "soft",
-        name: str | None = None,
-        *,
-        detach_reset: bool = False,
-    ):
-        super().__init__(in_size, spk_fun, spk_reset, name, detach_reset=detach_reset)
-        self.R = R
-        self.tau = tau
-        self.V_th = V_th
-        self.V_initializer = V_initializer
 
     def initial(self, batch_size: int | None = None) -> dict:
         """See `Dynamics.initial`."""

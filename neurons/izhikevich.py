@@ -12,12 +12,13 @@ follows the new potential) is that of ``brainpy.state.Izhikevich``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import brainstate
 import braintools
 import brainunit as u
 
-from etrax.contract import Constant
+from etrax.contract import Constant, argument
 
 from .integration import adaptive_jacobian, decay_of, gain_of, membrane_jacobian
 from .threshold import FixedThreshold
@@ -30,21 +31,7 @@ _RATE = u.mV / u.ms  # some methods have an argument named u
 class Izhikevich(FixedThreshold):
     """Izhikevich's neuron with states ``V`` (mV) and ``u`` (mV/ms).
 
-    Parameters
-    ----------
-    in_size : int or tuple of int
-        Shape of the population.
-    a, b : Quantity
-        Rate of the recovery and its sensitivity to the potential, scalar or one value per neuron (as all below).
-    c, d : Quantity
-        Potential after a spike, and what a spike adds to the recovery.
-    V_th : Quantity
-        Threshold.
-    V_initializer, u_initializer : callable
-        Initial potential and recovery.
-    spk_fun, spk_reset, detach_reset, name
-        See :class:`etrax.Neuron`. The model has the hard reset only; ``detach_reset`` concerns the reset of ``V``
-        only, not the recovery.
+    The model has the hard reset only; ``detach_reset`` concerns the reset of ``V`` only, not the recovery.
 
     Raises
     ------
@@ -52,42 +39,24 @@ class Izhikevich(FixedThreshold):
         If ``spk_reset`` is not ``'hard'``.
     """
 
-    a = Constant(u.ms**-1)
-    b = Constant(u.ms**-1)
-    c = Constant(u.mV)
-    d = Constant(u.mV / u.ms)
-    V_th = Constant(u.mV)
+    a: Any = Constant(default=0.02 / u.ms, doc="Rate of the recovery, scalar or one value per neuron (as all below).")
+    b: Any = Constant(default=0.2 / u.ms, doc="Sensitivity of the recovery to the potential.")
+    c: Any = Constant(default=-65.0 * u.mV, below="V_th", doc="Potential after a spike.")
+    d: Any = Constant(default=8.0 * u.mV / u.ms, doc="What a spike adds to the recovery.")
+    V_th: Any = Constant(default=30.0 * u.mV, above=0, doc="Threshold.")
+    V_initializer: Callable = argument(default=braintools.init.Constant(-65.0 * u.mV), doc="Initial potential.")
+    u_initializer: Callable = argument(default=braintools.init.Constant(0.0 * u.mV / u.ms), doc="Initial recovery.")
+    spk_fun: Callable = argument(default=braintools.surrogate.ReluGrad())
+    spk_reset: str = argument(default="hard")
+    name: str | None = argument(default=None)
 
     p1 = 0.04 / (u.ms * u.mV)
     p2 = 5.0 / u.ms
     p3 = 140.0 * u.mV / u.ms
 
-    def __init__(
-        self,
-        in_size,
-        a=0.02 / u.ms,
-        b=0.2 / u.ms,
-        c=-65.0 * u.mV,
-        d=8.0 * u.mV / u.ms,
-        V_th=30.0 * u.mV,
-        V_initializer: Callable = braintools.init.Constant(-65.0 * u.mV),
-        u_initializer: Callable = braintools.init.Constant(0.0 * u.mV / u.ms),
-        spk_fun: Callable = braintools.surrogate.ReluGrad(),
-        spk_reset: str = "hard",
-        name: str | None = None,
-        *,
-        detach_reset: bool = False,
-    ):
-        super().__init__(in_size, spk_fun, spk_reset, name, detach_reset=detach_reset)
-        if spk_reset != "hard":
-            raise ValueError(f"`spk_reset` is {spk_reset!r}, but Izhikevich's neuron resets to `c`: write 'hard'.")
-        self.a = a
-        self.b = b
-        self.c = c
-        self.d = d
-        self.V_th = V_th
-        self.V_initializer = V_initializer
-        self.u_initializer = u_initializer
+    def __post_init__(self) -> None:
+        if self.spk_reset != "hard":
+            raise ValueError(f"`spk_reset` is {self.spk_reset!r}, but Izhikevich's neuron resets to `c`: write 'hard'.")
 
     @property
     def V_reset(self):

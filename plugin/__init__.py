@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Synapse,
         SynOut,
         adapt,
+        argument,
         check_jacobian,
         register_pattern,
     )
@@ -63,6 +64,7 @@ __all__ = [
     "__version__",
     "adapt",
     "analysis",
+    "argument",
     "benchmark_figures",
     "check_jacobian",
     "comparison",
@@ -91,7 +93,7 @@ _HOMES = {
     "analysis": ("BenchmarkFigures", "GradientReport", "benchmark_figures", "gradient_report"),
     "contract": (
         *("Constant", "Current", "Dynamics", "Filter", "JacobianCheck", "Neuron", "Pattern", "SynOut", "Synapse"),
-        *("adapt", "check_jacobian", "register_pattern"),
+        *("adapt", "argument", "check_jacobian", "register_pattern"),
     ),
     "exchange": ("from_nir", "neurobench_model", "to_nir"),
     "learners": ("BPTT", "DFA", "D_RTRL", "EProp", "EligibilityTrace", "Learner", "NoTrace", "RTRL", "compile"),

@@ -2,6 +2,7 @@
 
 from . import layers as layers  # registers the layers of brainstate
 from .adapter import adapt
+from .arguments import argument
 from .check import JacobianCheck, check_jacobian
 from .constant import Constant
 from .current import Current
@@ -25,6 +26,7 @@ __all__ = [
     "SynOut",
     "Synapse",
     "adapt",
+    "argument",
     "check_jacobian",
     "register_pattern",
 ]

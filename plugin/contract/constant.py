@@ -1,7 +1,8 @@
-"""Constants of a module's equations: declared in the class, checked in the constructor, read as values."""
+"""Constants of a module's equations: declared in the class, checked when they are assigned, read as values."""
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import brainstate
@@ -12,44 +13,84 @@ import jax.numpy as jnp
 
 from etrax.text import unit_text
 
+from .bounds import Bound, refuse
 from .recorder import active
 
-__all__ = ["Constant", "declared", "is_trained", "read", "trained"]
+__all__ = ["REQUIRED", "Constant", "bounds_of", "declared", "is_trained", "read", "trained"]
+
+
+REQUIRED = inspect.Parameter.empty
 
 
 class Constant:
-    """A constant in the equations of a module, declared in its class: ``tau = Constant(u.ms)``.
+    """A constant in the equations of a module, declared once, in its class.
 
-    The constructor assigns what the user gave (``self.tau = tau``): a number with unit, one value
-    per neuron, an initialiser, or, for a constant that is trained, a ``brainstate.ParamState`` or a
+    ``tau: Any = Constant(default=5.0 * u.ms, above=0, doc="Time constant.")`` is an argument of the constructor with this
+    default, at this place; the values that it may have; and its line in the docstring. The user gives a number with unit,
+    one value per neuron, an initialiser, or, for a constant that is trained, a ``brainstate.ParamState`` or a
     ``brainstate.nn.Param``. The equations read ``self.tau`` and get its present value.
+
+    Without an annotation, ``tau = Constant(u.ms)``, it is no argument: a constructor of your own assigns ``self.tau``.
 
     Parameters
     ----------
     unit : Unit, optional
-        Its dimension is checked.
+        Its dimension is checked. That of ``default``, if left out.
+    default : Quantity or float, optional
+        Without one, the user must give a value.
+    above, below : float, Quantity or str, optional
+        Limits of its values: a number in its unit, or the name of another constant.
+    least, most : float, Quantity or str, optional
+        The same, and the limit is a value too.
+    doc : str
+        What it is, for the docstring.
+    kw_only : bool
+        Whether it is given by keyword only.
 
     Raises
     ------
     ValueError
-        On assignment, if the value does not fit the shape of the module or has another dimension.
+        On assignment, if the value does not fit the shape of the module, has another dimension, is not finite, or is
+        outside; the last two as far as it is known, so not within `jax.jit` and its like.
     """
 
-    def __init__(self, unit: u.Unit | None = None):
-        self.unit = unit
+    def __init__(  # noqa: PLR0913 - the two ends of a range, each with or without its limit
+        self,
+        unit: u.Unit | None = None,
+        *,
+        default: Any = REQUIRED,
+        above: Any = None,
+        below: Any = None,
+        least: Any = None,
+        most: Any = None,
+        doc: str = "",
+        kw_only: bool = False,
+    ):
+        has_number = default is not REQUIRED and default is not None
+        self.unit = u.get_unit(default) if unit is None and has_number else unit
+        self.default = default
+        ends = {"above": above, "least": least, "below": below, "most": most}
+        self.bounds = tuple(Bound.of(side, limit, self.unit) for side, limit in ends.items() if limit is not None)
+        self.doc = doc
+        self.kw_only = kw_only
         self.name = ""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
 
     def __set__(self, module: Any, value: Any) -> None:
-        if getattr(module, "varshape", None) is None:  # a copy in the making: what it gets was checked before
+        if not getattr(module, "constants_learn", True):
+            present = value = fixed(module, self.name, value)
+        elif getattr(module, "varshape", None) is None or _in_the_making(value):  # a copy: it was checked before
             vars(module)[self.name] = value
             return
-        if isinstance(value, brainstate.State | brainstate.nn.Param):
-            fit(self.name, read(value), module.varshape, self.unit)
+        elif isinstance(value, brainstate.State | brainstate.nn.Param):
+            present = fit(self.name, read(value), module.varshape, self.unit)
         else:
-            value = fit(self.name, value, module.varshape, self.unit)
+            present = value = fit(self.name, value, module.varshape, self.unit)
+        bounds = bounds_of(type(module), self.name)
+        others = {b.other: read(vars(module)[b.other]) for b in bounds if b.other in vars(module)}
+        refuse(f"`{self.name}` of {type(module).__name__}", present, bounds, others)
         vars(module)[self.name] = value
 
     def __get__(self, module: Any, owner: type | None = None) -> Any:
@@ -71,6 +112,13 @@ def declared(cls: type) -> dict[str, Constant]:
     return {name: value for name, value in found.items() if isinstance(value, Constant)}
 
 
+def bounds_of(cls: type, name: str) -> tuple[Bound, ...]:
+    """The range of a constant: its own bounds, and what the bounds of others say of it."""
+    constants = declared(cls)
+    implied = [b.seen_from(k) for k, constant in constants.items() for b in constant.bounds if b.other == name]
+    return (*constants[name].bounds, *implied)
+
+
 def trained(module: Any) -> dict[str, Any]:
     """The constants of a module that are trained: ``name -> ParamState or Param``."""
     given = {name: vars(module).get(name) for name in declared(type(module))}
@@ -81,6 +129,11 @@ def is_trained(given: Any) -> bool:
     """Whether what the user gave for a constant is a parameter to be trained."""
     state = given.val if isinstance(given, brainstate.nn.Param) else given
     return isinstance(state, brainstate.ParamState)
+
+
+def _in_the_making(given: Any) -> bool:
+    """Whether it is a parameter that has no value yet: brainstate puts a copy together from outside to inside."""
+    return isinstance(given, brainstate.nn.Param) and not hasattr(given, "val")
 
 
 def read(given: Any) -> Any:

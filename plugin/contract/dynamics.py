@@ -16,6 +16,7 @@ import brainstate
 import jax
 import jax.numpy as jnp
 
+from .arguments import Declared, argument
 from .constant import trained
 from .jacobian import Entries, automatic, derived
 from .recorder import active
@@ -23,12 +24,17 @@ from .recorder import active
 __all__ = ["Dynamics"]
 
 
-class Dynamics(brainstate.nn.Dynamics):
+class Dynamics(Declared, brainstate.nn.Dynamics):
     """A module with element-wise dynamics.
 
     A subclass gives :meth:`initial` and :meth:`transition`, and :meth:`jacobian` where a
-    closed form is wanted.
+    closed form is wanted. It declares its constants (`Constant`), of which its constructor is made.
     """
+
+    in_size: Any = argument(doc="Shape of the population: an int or a tuple of int.")
+
+    def __init__(self, in_size, name: str | None = None):
+        super().__init__(in_size, name=name)
 
     @property
     def hidden(self) -> dict[str, brainstate.HiddenState]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import brainstate
 import jax.numpy as jnp
 
+from .arguments import argument
 from .dynamics import Dynamics
 from .recorder import active
 
@@ -41,6 +42,11 @@ class Filter(Dynamics):
 
     graph_invisible_attrs = ("pre",)
     output = "g"
+
+    in_size: Any = argument(doc="Shape of the presynaptic population: an int or a tuple of int.")
+    pre: Neuron | None = argument(
+        default=None, kw_only=True, doc="The neurons whose spikes these are, see :class:`etrax.Filter`."
+    )
 
     def __init__(self, in_size, name: str | None = None, *, pre: Neuron | None = None):
         super().__init__(in_size, name=name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import braintools
 import brainunit as u
@@ -11,6 +11,7 @@ import jax
 
 from etrax.checks import check_unit
 
+from .arguments import argument
 from .current import AffineCurrent, Current
 from .dynamics import Dynamics
 from .jacobian import Entries, automatic, derived
@@ -33,6 +34,9 @@ class Neuron(Dynamics):
     offset of the current), ``"slope"`` (its slope, if any) and ``"delta"``. Where some output is
     not affine in the potential, the conductances ``("g", i)`` take the place of the current.
 
+    The constructor of a subclass takes the constants that it declares, ``in_size`` and ``detach_reset``; and ``spk_fun``,
+    ``spk_reset`` and ``name`` where it declares them too.
+
     Parameters
     ----------
     in_size : int or tuple of int
@@ -48,7 +52,11 @@ class Neuron(Dynamics):
     """
 
     # reached through their projections
-    graph_invisible_attrs: tuple[str, ...] = ("receivers", "filters", "_before_updates")
+    graph_invisible_attrs: ClassVar[tuple[str, ...]] = ("receivers", "filters", "_before_updates")
+
+    detach_reset: bool = argument(
+        default=False, kw_only=True, doc="Whether the surrogate derivative is kept out of the reset."
+    )
 
     def __init__(
         self,

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import brainstate
 
+from .arguments import Declared
 from .current import named_current
 from .jacobian import Entries, automatic
 
 __all__ = ["SynOut"]
 
 
-class SynOut(brainstate.nn.Module):
+class SynOut(Declared, brainstate.nn.Module):
     """Base class of synaptic outputs: conductance and potential give a current.
 
     A subclass defines ``update``. Where the current is affine in the potential it also defines
     ``affine(g) -> (offset, slope)`` of the current ``offset + slope * v`` (slope None if it does
     not depend on the potential) and may define ``jacobian()``, the entries ``("current", "g")`` and
     ``("slope", "g")``: the closed forms of neurons build on these. A neuron with an output that is
-    not affine is differentiated automatically.
+    not affine is differentiated automatically. Its constants are not trained, and keep the units that they are given in.
     """
+
+    constants_learn: ClassVar[bool] = False
 
     def __init__(self):
         super().__init__()

@@ -8,6 +8,7 @@ import brainunit as u
 
 from etrax.checks import check_unit
 
+from .arguments import argument
 from .dynamics import Dynamics
 from .jacobian import Entries, automatic
 from .recorder import active
@@ -22,6 +23,9 @@ class Synapse(Dynamics):
     presynaptic input, in the unit of the first state. The output reads the state ``g``, unless
     the subclass defines another ``conductance(g, ...)`` of its new states.
     """
+
+    in_size: Any = argument(doc="Shape of the postsynaptic population: an int or a tuple of int.")
+    name: str | None = argument(default=None, doc="Name of the module.")
 
     def __init__(self, in_size, name: str | None = None):
         super().__init__(in_size, name=name)

@@ -1,0 +1,187 @@
+"""Constructors made of what a class declares: each argument once, with its default, its range and its line of help.
+
+As in `dataclasses`, the annotated attributes of a class that are a `Constant` or an `argument` are the arguments of its
+constructor, after those of its bases; one that is declared anew keeps its place. Checkers and editors know that by
+`typing.dataclass_transform`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import textwrap
+from typing import Any, ClassVar, NamedTuple, dataclass_transform
+
+import brainunit as u
+
+from etrax.text import quantity_text
+
+from .constant import REQUIRED, Constant
+
+__all__ = ["Declared", "argument"]
+
+
+class Argument(NamedTuple):
+    """An argument that is no constant; made by :func:`argument`."""
+
+    default: Any
+    doc: str
+    kw_only: bool
+
+
+def argument(*, default: Any = REQUIRED, doc: str = "", kw_only: bool = False) -> Any:
+    """Declare an argument of the constructor that is no constant of the equations.
+
+    Parameters
+    ----------
+    default : object, optional
+        Without one, the user must give a value.
+    doc : str
+        What it is, for the docstring. One that the base class takes needs none.
+    kw_only : bool
+        Whether it is given by keyword only.
+    """
+    return Argument(default, doc, kw_only)
+
+
+class _Signature:
+    """The signature of a class, which `inspect` would read off its metaclass otherwise; its instances have none."""
+
+    def __get__(self, instance: Any, owner: type) -> inspect.Signature:
+        if instance is not None:
+            raise AttributeError("__signature__")
+        parameters = list(inspect.signature(owner.__init__).parameters.values())
+        return inspect.Signature(parameters[1:])
+
+
+@dataclass_transform(field_specifiers=(Constant, argument))
+class Declared:
+    """Base class of what declares the arguments of its constructor.
+
+    The constructor hands those that the nearest hand-written constructor takes (`Neuron` takes ``in_size``, ``spk_fun``)
+    to that one, assigns the others in their order, and calls ``__post_init__()``. A class that writes its own constructor
+    keeps it.
+    """
+
+    _own: ClassVar[dict[str, Any]] = {}  # what this class itself declares
+    __signature__ = _Signature()
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        found = {name: value for name, value in vars(cls).items() if isinstance(value, Argument | Constant)}
+        cls._own = {name: found[name] for name in inspect.get_annotations(cls) if name in found}
+        for name, value in found.items():
+            if name not in cls._own and not (isinstance(value, Constant) and value.default is REQUIRED):
+                raise TypeError(f"`{name}` of {cls.__name__} has no annotation: write `{name}: Any = ...`.")
+            if isinstance(value, Argument):
+                delattr(cls, name)  # a constant stays: it reads and writes the attribute
+        if cls._own and "__init__" not in vars(cls):
+            _construct(cls)
+
+    def __post_init__(self) -> None:
+        """Called by the constructor at its end."""
+
+
+def _declared(bases: tuple[type, ...]) -> dict[str, Any]:
+    """What classes declare, given from the last to the first in their order of resolution."""
+    found: dict[str, Any] = {}
+    for base in reversed(bases):
+        found |= vars(base).get("_own", {})
+    return found
+
+
+def _construct(cls: Any) -> None:
+    """Give a class its constructor and the section of its docstring."""
+    written = next(base for base in cls.__mro__[1:] if _writes_constructor(base))
+    place = cls.__mro__.index(written)
+    taken = dict(list(inspect.signature(written.__init__).parameters.items())[1:])
+    anything = any(p.kind is p.VAR_KEYWORD for p in taken.values())
+    above = {k: v for k, v in _declared(cls.__mro__[place:]).items() if k in taken or anything}
+    fields = above | _declared(cls.__mro__[:place])
+    passed = [name for name in fields if name in taken or name in above]
+    needed = [p for p in taken.values() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    parameters = [p.replace(annotation=p.empty) for p in needed if p.name not in fields]
+    passed += [p.name for p in parameters]
+    for name, field in fields.items():
+        kind = inspect.Parameter.KEYWORD_ONLY if field.kw_only else inspect.Parameter.POSITIONAL_OR_KEYWORD
+        parameters.append(inspect.Parameter(name, kind, default=field.default))
+    parameters.sort(key=lambda p: p.kind)
+    try:
+        signature = inspect.Signature([inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD), *parameters])
+    except ValueError as error:  # an argument without a default after one that has a default
+        raise TypeError(f"{cls.__name__}: {error}") from None
+
+    def __init__(self, /, *args, **kwargs):
+        given = _bind(f"{cls.__qualname__}.__init__()", signature, (self, *args), kwargs)
+        written.__init__(self, **{name: given.pop(name) for name in passed})
+        for name, value in given.items():
+            setattr(self, name, value)
+        self.__post_init__()
+
+    vars(__init__).update(made=True, __signature__=signature)
+    __init__.__qualname__, __init__.__module__ = f"{cls.__qualname__}.__init__", cls.__module__
+    cls.__init__ = __init__
+    cls.__doc__ = _documented(cls, parameters, fields, written)
+
+
+def _writes_constructor(cls: type) -> bool:
+    """Whether a class has a constructor of its own that was not made here."""
+    return "__init__" in vars(cls) and not getattr(vars(cls)["__init__"], "made", False)
+
+
+def _bind(title: str, signature: inspect.Signature, args: tuple, kwargs: dict) -> dict[str, Any]:
+    """Arguments by name, defaults filled in; errors in Python's own words."""
+    try:
+        bound = signature.bind(*args, **kwargs)
+    except TypeError as error:
+        text = str(error)
+        if text.startswith("multiple"):
+            text = f"got {text}"
+        elif text.startswith("too many"):
+            most = sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in signature.parameters.values())
+            text = f"takes at most {most} positional arguments but {len(args)} were given"
+        raise TypeError(f"{title} {text}") from None
+    bound.apply_defaults()
+    return dict(list(bound.arguments.items())[1:])
+
+
+def _documented(cls: type, parameters: list[inspect.Parameter], fields: dict[str, Any], written: type) -> str:
+    """The docstring with the section Parameters, in front of what other sections there are."""
+    text = inspect.cleandoc(vars(cls).get("__doc__") or "")
+    if re.search(r"^Parameters\n---", text, re.MULTILINE):
+        return text
+    lines, rest = ["Parameters", "----------"], []
+    for parameter in parameters:
+        field = fields.get(parameter.name)
+        if field is None or not field.doc:
+            rest.append(parameter.name)
+            continue
+        lines.append(
+            ", ".join([f"{parameter.name} : {_kind(cls, parameter.name, field)}".rstrip(" :"), *_range(field)])
+        )
+        lines += textwrap.wrap(field.doc, 110, initial_indent="    ", subsequent_indent="    ")
+    if rest:
+        lines += [", ".join(rest), f"    See :class:`{written.__name__}`."]
+    head = re.search(r"^[A-Z]\w+\n---", text, re.MULTILINE)
+    before, after = (text, "") if head is None else (text[: head.start()], text[head.start() :])
+    return "\n\n".join(part for part in (before.strip(), "\n".join(lines), after.strip()) if part)
+
+
+def _kind(cls: type, name: str, field: Any) -> str:
+    """What an argument is, as a docstring says it."""
+    if isinstance(field, Constant):
+        return "float" if field.unit is not None and field.unit.is_unitless else "Quantity"
+    found = next(inspect.get_annotations(base)[name] for base in cls.__mro__ if name in vars(base).get("_own", {}))
+    text = found if isinstance(found, str) else inspect.formatannotation(found)
+    return "" if text in ("Any", "typing.Any") else text.removesuffix(" | None")
+
+
+def _range(field: Any) -> list[str]:
+    """The values that a constant may have, and a default that can be read."""
+    bounds = [str(bound) for bound in field.bounds] if isinstance(field, Constant) else []
+    default = field.default
+    if default is None:
+        return [*bounds, "optional"]
+    if isinstance(default, str | bool | u.Unit):
+        return [*bounds, f"default {default!r}"]
+    return [*bounds, f"default {quantity_text(default, 'g')}"] if isinstance(default, u.Quantity | float) else bounds
