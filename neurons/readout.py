@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import brainstate
 import braintools
 import brainunit as u
 from jax.typing import ArrayLike
 
-from etrax.contract import Constant, Filter, Neuron
+from etrax.contract import Constant, Filter, argument
 
 __all__ = ["LeakyReadout"]
 
@@ -26,45 +27,26 @@ __all__ = ["LeakyReadout"]
 class LeakyReadout(Filter):
     """Linear readout of low-passed spikes with state ``s`` (no unit).
 
-    Parameters
-    ----------
-    in_size, out_size : int or tuple of int
-        Shape of the population that is read and number of outputs.
-    tau : Quantity
-        Time constant of the filter, scalar.
-    w_init : callable or array
-        Weights or their initialiser, shape ``(prod(in_size), prod(out_size))``; the output has their unit.
-    name : str, optional
-        Name of the module.
-    pre : etrax.Neuron, optional
-        The neurons whose spikes are read: call the readout with what ``pre(...)`` returned.
-        Without it the filter is left out of the trace and only the newest spike gets credit.
-
     Raises
     ------
     ValueError
         If ``pre`` has another shape than ``in_size``.
     """
 
-    tau = Constant(u.ms)
+    out_size: Any = argument(doc="Number of outputs: an int or a tuple of int.")
+    tau: Any = Constant(default=5.0 * u.ms, above=0, doc="Time constant of the filter, scalar.")
+    w_init: Callable | ArrayLike = argument(
+        default=braintools.init.KaimingNormal(),
+        doc="Weights or their initialiser, shape ``(prod(in_size), prod(out_size))``; the output has their unit.",
+    )
+    name: str | None = argument(default=None, doc="Name of the module.")
 
     output = "s"
 
-    def __init__(
-        self,
-        in_size,
-        out_size,
-        tau=5.0 * u.ms,
-        w_init: Callable | ArrayLike = braintools.init.KaimingNormal(),
-        name: str | None = None,
-        *,
-        pre: Neuron | None = None,
-    ):
-        super().__init__(in_size, name=name, pre=pre)
-        self.out_size = out_size
-        self.tau = tau
+    def __post_init__(self) -> None:
         shape = (math.prod(self.in_size), math.prod(self.out_size))
-        self.weight = brainstate.ParamState(braintools.init.param(w_init, shape))
+        self.weight = brainstate.ParamState(braintools.init.param(self.w_init, shape))
+        del self.w_init  # the weights are kept, not what they were made of
 
     def initial(self, batch_size: int | None = None) -> dict:
         """See `Dynamics.initial`."""

@@ -9,11 +9,13 @@ transmission, eq. 1.2; the values are those of ``brainpy.state.AMPA``, without a
 
 from __future__ import annotations
 
+from typing import Any
+
 import braintools
 import brainunit as u
 import jax.numpy as jnp
 
-from etrax.contract import Constant, Filter, Neuron
+from etrax.contract import Constant, Filter, argument
 
 from .kinetics import pulse, pulse_jacobian, relax, relax_jacobian
 
@@ -25,50 +27,20 @@ class AMPA(Filter):
 
     Called with presynaptic spikes it returns the conductance of every presynaptic neuron's synapses, to be
     weighed and bound to an output by :class:`CurrentProj`.
-
-    Parameters
-    ----------
-    in_size : int or tuple of int
-        Shape of the presynaptic population.
-    name : str, optional
-        Name of the module.
-    alpha : Quantity
-        Binding rate per concentration, scalar or one value per presynaptic neuron (as all below).
-    beta : Quantity
-        Unbinding rate.
-    T : Quantity
-        Concentration of the transmitter in a pulse.
-    T_dur : Quantity
-        Duration of a pulse.
-    g_initializer : callable or Quantity
-        Initial conductance; it saturates at 1 of its unit.
-    pre : etrax.Neuron, optional
-        See :class:`etrax.Filter`.
     """
 
-    alpha = Constant(1 / (u.ms * u.mM))
-    beta = Constant(1 / u.ms)
-    T = Constant(u.mM)
-    T_dur = Constant(u.ms)
-
-    def __init__(
-        self,
-        in_size,
-        name: str | None = None,
-        alpha=0.98 / (u.ms * u.mM),
-        beta=0.18 / u.ms,
-        T=0.5 * u.mM,
-        T_dur=0.5 * u.ms,
-        g_initializer=braintools.init.Constant(0.0 * u.mS),
-        *,
-        pre: Neuron | None = None,
-    ):
-        super().__init__(in_size, name=name, pre=pre)
-        self.alpha = alpha
-        self.beta = beta
-        self.T = T
-        self.T_dur = T_dur
-        self.g_initializer = g_initializer
+    name: str | None = argument(default=None, doc="Name of the module.")
+    alpha: Any = Constant(
+        default=0.98 / (u.ms * u.mM),
+        least=0,
+        doc="Binding rate per concentration, scalar or one value per presynaptic neuron (as all below).",
+    )
+    beta: Any = Constant(default=0.18 / u.ms, least=0, doc="Unbinding rate.")
+    T: Any = Constant(default=0.5 * u.mM, least=0, doc="Concentration of the transmitter in a pulse.")
+    T_dur: Any = Constant(default=0.5 * u.ms, least=0, doc="Duration of a pulse.")
+    g_initializer: Any = argument(
+        default=braintools.init.Constant(0.0 * u.mS), doc="Initial conductance; it saturates at 1 of its unit."
+    )
 
     def initial(self, batch_size: int | None = None) -> dict:
         """See `Dynamics.initial`."""

@@ -9,11 +9,13 @@ those of ``brainpy.state.BioNMDA``, without a clock.
 
 from __future__ import annotations
 
+from typing import Any
+
 import braintools
 import brainunit as u
 import jax.numpy as jnp
 
-from etrax.contract import Constant, Filter, Neuron
+from etrax.contract import Constant, Filter, argument
 
 from .kinetics import pulse, pulse_jacobian, relax, relax_jacobian
 
@@ -21,57 +23,23 @@ __all__ = ["BioNMDA"]
 
 
 class BioNMDA(Filter):
-    """Kinetic receptor with states ``g`` (mS unless ``g_initializer`` has another unit), ``x``, ``p``, ``since`` (no unit).
+    """Kinetic receptor with states ``g`` (mS unless ``g_initializer`` has another unit), ``x``, ``p``, ``since`` (no unit)."""
 
-    Parameters
-    ----------
-    in_size : int or tuple of int
-        Shape of the presynaptic population.
-    name : str, optional
-        Name of the module.
-    alpha1, beta1 : Quantity
-        Rates of ``g``, scalar or one value per presynaptic neuron (as all below).
-    alpha2, beta2 : Quantity
-        Binding rate per concentration, and unbinding rate, of ``x``.
-    T, T_dur : Quantity
-        Concentration of the transmitter in a pulse, and its duration.
-    g_initializer, x_initializer : callable or ArrayLike
-        Initial conductance, which saturates at 1 of its unit, and initial ``x``.
-    pre : etrax.Neuron, optional
-        See :class:`etrax.Filter`.
-    """
-
-    alpha1 = Constant(1 / u.ms)
-    beta1 = Constant(1 / u.ms)
-    alpha2 = Constant(1 / (u.ms * u.mM))
-    beta2 = Constant(1 / u.ms)
-    T = Constant(u.mM)
-    T_dur = Constant(u.ms)
-
-    def __init__(
-        self,
-        in_size,
-        name: str | None = None,
-        alpha1=2.0 / u.ms,
-        beta1=0.01 / u.ms,
-        alpha2=1.0 / (u.ms * u.mM),
-        beta2=0.5 / u.ms,
-        T=1.0 * u.mM,
-        T_dur=0.5 * u.ms,
-        g_initializer=braintools.init.Constant(0.0 * u.mS),
-        x_initializer=braintools.init.Constant(0.0),
-        *,
-        pre: Neuron | None = None,
-    ):
-        super().__init__(in_size, name=name, pre=pre)
-        self.alpha1 = alpha1
-        self.beta1 = beta1
-        self.alpha2 = alpha2
-        self.beta2 = beta2
-        self.T = T
-        self.T_dur = T_dur
-        self.g_initializer = g_initializer
-        self.x_initializer = x_initializer
+    name: str | None = argument(default=None, doc="Name of the module.")
+    alpha1: Any = Constant(
+        default=2.0 / u.ms,
+        least=0,
+        doc="Rate at which ``g`` follows ``x``, scalar or one value per presynaptic neuron (as all below).",
+    )
+    beta1: Any = Constant(default=0.01 / u.ms, least=0, doc="Rate at which ``g`` decays.")
+    alpha2: Any = Constant(default=1.0 / (u.ms * u.mM), least=0, doc="Binding rate per concentration, of ``x``.")
+    beta2: Any = Constant(default=0.5 / u.ms, least=0, doc="Unbinding rate, of ``x``.")
+    T: Any = Constant(default=1.0 * u.mM, least=0, doc="Concentration of the transmitter in a pulse.")
+    T_dur: Any = Constant(default=0.5 * u.ms, least=0, doc="Duration of a pulse.")
+    g_initializer: Any = argument(
+        default=braintools.init.Constant(0.0 * u.mS), doc="Initial conductance; it saturates at 1 of its unit."
+    )
+    x_initializer: Any = argument(default=braintools.init.Constant(0.0), doc="Initial ``x``.")
 
     def initial(self, batch_size: int | None = None) -> dict:
         """See `Dynamics.initial`."""

@@ -11,11 +11,13 @@ in ``brainpy.state.DualExpon``.
 
 from __future__ import annotations
 
+from typing import Any
+
 import brainstate
 import braintools
 import brainunit as u
 
-from etrax.contract import Constant, Synapse
+from etrax.contract import Constant, Synapse, argument
 
 __all__ = ["DualExpon"]
 
@@ -23,48 +25,27 @@ __all__ = ["DualExpon"]
 class DualExpon(Synapse):
     """Synapse that rises and decays exponentially, with states ``g_rise`` and ``g_decay`` (mS).
 
-    Parameters
-    ----------
-    in_size : int or tuple of int
-        Shape of the postsynaptic population.
-    name : str, optional
-        Name of the module.
-    tau_decay, tau_rise : Quantity
-        Time constants, scalar or one value per postsynaptic neuron.
-    amplitude : float
-        Factor of the conductance.
-    normalize : bool
-        Whether the response to a unit input peaks at ``amplitude``.
-    g_initializer : callable or Quantity
-        Initial value of both states; its unit is the unit that the weights must have.
-
     Raises
     ------
     ValueError
         If ``normalize`` and the time constants are equal.
     """
 
-    tau_decay = Constant(u.ms)
-    tau_rise = Constant(u.ms)
-    amplitude = Constant(u.UNITLESS)
+    tau_decay: Any = Constant(
+        default=10.0 * u.ms,
+        above=0,
+        doc="Time constant of the decay, scalar or one value per postsynaptic neuron (as all below).",
+    )
+    tau_rise: Any = Constant(default=1.0 * u.ms, above=0, doc="Time constant of the rise.")
+    amplitude: Any = Constant(default=1.0, doc="Factor of the conductance.")
+    normalize: bool = argument(default=True, doc="Whether the response to a unit input peaks at ``amplitude``.")
+    g_initializer: Any = argument(
+        default=braintools.init.Constant(0.0 * u.mS),
+        doc="Initial value of both states; its unit is the unit that the weights must have.",
+    )
 
-    def __init__(
-        self,
-        in_size,
-        name: str | None = None,
-        tau_decay=10.0 * u.ms,
-        tau_rise=1.0 * u.ms,
-        amplitude=1.0,
-        normalize: bool = True,
-        g_initializer=braintools.init.Constant(0.0 * u.mS),
-    ):
-        super().__init__(in_size, name=name)
-        self.tau_decay = tau_decay
-        self.tau_rise = tau_rise
-        self.amplitude = amplitude
-        self.normalize = normalize
-        self.g_initializer = g_initializer
-        if normalize and bool(u.math.any(self.tau_decay == self.tau_rise)):
+    def __post_init__(self) -> None:
+        if self.normalize and bool(u.math.any(self.tau_decay == self.tau_rise)):
             raise ValueError(
                 f"`tau_rise` equals `tau_decay` ({self.tau_rise}), so that the conductance cannot be normalized: use "
                 "`Alpha`, or `normalize=False`."

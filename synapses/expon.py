@@ -9,38 +9,25 @@ Gerstner et al. 2014, Neuronal Dynamics, section 3.1; order of operations as in
 
 from __future__ import annotations
 
+from typing import Any
+
 import brainstate
 import braintools
 import brainunit as u
 
-from etrax.contract import Constant, Synapse
+from etrax.contract import Constant, Synapse, argument
 
 __all__ = ["Expon"]
 
 
 class Expon(Synapse):
-    """Exponentially decaying synapse with state ``g`` (mS unless ``g_initializer`` has another unit).
+    """Exponentially decaying synapse with state ``g`` (mS unless ``g_initializer`` has another unit)."""
 
-    Parameters
-    ----------
-    in_size : int or tuple of int
-        Shape of the postsynaptic population.
-    name : str, optional
-        Name of the module.
-    tau : Quantity
-        Time constant, scalar or one value per postsynaptic neuron.
-    g_initializer : callable or Quantity
-        Initial conductance; its unit is the unit that the weights must have.
-    """
-
-    tau = Constant(u.ms)
-
-    def __init__(
-        self, in_size, name: str | None = None, tau=8.0 * u.ms, g_initializer=braintools.init.Constant(0.0 * u.mS)
-    ):
-        super().__init__(in_size, name=name)
-        self.tau = tau
-        self.g_initializer = g_initializer
+    tau: Any = Constant(default=8.0 * u.ms, above=0, doc="Time constant, scalar or one value per postsynaptic neuron.")
+    g_initializer: Any = argument(
+        default=braintools.init.Constant(0.0 * u.mS),
+        doc="Initial conductance; its unit is the unit that the weights must have.",
+    )
 
     def initial(self, batch_size: int | None = None) -> dict:
         """See `Dynamics.initial`."""

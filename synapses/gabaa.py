@@ -6,10 +6,11 @@ are those of ``brainpy.state.GABAa``.
 
 from __future__ import annotations
 
-import braintools
+from typing import Any
+
 import brainunit as u
 
-from etrax.contract import Neuron
+from etrax.contract import Constant
 
 from .ampa import AMPA
 
@@ -17,18 +18,13 @@ __all__ = ["GABAa"]
 
 
 class GABAa(AMPA):
-    """Kinetic receptor; states and parameters as in :class:`AMPA`."""
+    """Kinetic receptor; states as in :class:`AMPA`."""
 
-    def __init__(
-        self,
-        in_size,
-        name: str | None = None,
-        alpha=0.53 / (u.ms * u.mM),
-        beta=0.18 / u.ms,
-        T=1.0 * u.mM,
-        T_dur=1.0 * u.ms,
-        g_initializer=braintools.init.Constant(0.0 * u.mS),
-        *,
-        pre: Neuron | None = None,
-    ):
-        super().__init__(in_size, name, alpha, beta, T, T_dur, g_initializer, pre=pre)
+    alpha: Any = Constant(
+        default=0.53 / (u.ms * u.mM),
+        least=0,
+        doc="Binding rate per concentration, scalar or one value per presynaptic neuron (as all below).",
+    )
+    beta: Any = Constant(default=0.18 / u.ms, least=0, doc="Unbinding rate.")
+    T: Any = Constant(default=1.0 * u.mM, least=0, doc="Concentration of the transmitter in a pulse.")
+    T_dur: Any = Constant(default=1.0 * u.ms, least=0, doc="Duration of a pulse.")

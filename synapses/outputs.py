@@ -11,29 +11,24 @@ is what the neurons' closed forms use.
 
 from __future__ import annotations
 
+from typing import Any
+
 import brainunit as u
 import jax
 import jax.numpy as jnp
 
-from etrax.contract import SynOut
-from etrax.contract.constant import fixed
+from etrax.contract import Constant, SynOut
 from etrax.text import unit_text
 
 __all__ = ["COBA", "CUBA", "MgBlock"]
 
 
 class CUBA(SynOut):
-    """Current-based output.
+    """Current-based output."""
 
-    Parameters
-    ----------
-    scale : Quantity or Unit
-        Driving force that stands in for ``E - V``; 1 V turns mS into mA.
-    """
-
-    def __init__(self, scale=u.volt):
-        super().__init__()
-        self.scale = fixed(self, "scale", scale)
+    scale: Any = Constant(
+        default=u.volt, doc="Driving force that stands in for ``E - V``, a quantity or a unit; 1 V turns mS into mA."
+    )
 
     def update(self, conductance, potential=None):
         """The current ``g * scale``."""
@@ -49,17 +44,9 @@ class CUBA(SynOut):
 
 
 class COBA(SynOut):
-    """Conductance-based output.
+    """Conductance-based output."""
 
-    Parameters
-    ----------
-    E : Quantity
-        Reversal potential.
-    """
-
-    def __init__(self, E):
-        super().__init__()
-        self.E = fixed(self, "E", E)
+    E: Any = Constant(doc="Reversal potential.")
 
     def update(self, conductance, potential):
         """The current ``g (E - V)``."""
@@ -77,32 +64,23 @@ class COBA(SynOut):
 class MgBlock(SynOut):
     """Conductance-based output of NMDA receptors, which magnesium blocks at low potentials.
 
-    Parameters
-    ----------
-    E : Quantity
-        Reversal potential; in the unit of the potential, e.g. ``0.0 * u.mV`` for neurons in mV.
-    cc_Mg : float or Quantity
-        Magnesium concentration.
-    alpha : Quantity
-        Inverse of the potential over which the block changes, e.g. ``0.062 / u.mV``.
-    beta : float or Quantity
-        Concentration of half block at zero potential, in the unit of ``cc_Mg``.
-    V_offset : Quantity
-        Shift of the potential.
-
     Raises
     ------
     ValueError
         At the first step, if the units do not fit each other.
     """
 
-    def __init__(self, E=0.0, cc_Mg=1.2, alpha=0.062, beta=3.57, V_offset=0.0):
-        super().__init__()
-        self.E = fixed(self, "E", E)
-        self.cc_Mg = fixed(self, "cc_Mg", cc_Mg)
-        self.alpha = fixed(self, "alpha", alpha)
-        self.beta = fixed(self, "beta", beta)
-        self.V_offset = fixed(self, "V_offset", V_offset)
+    E: Any = Constant(
+        default=0.0, doc="Reversal potential; in the unit of the potential, e.g. ``0.0 * u.mV`` for neurons in mV."
+    )
+    cc_Mg: Any = Constant(default=1.2, least=0, doc="Magnesium concentration.")
+    alpha: Any = Constant(
+        default=0.062, doc="Inverse of the potential over which the block changes, e.g. ``0.062 / u.mV``."
+    )
+    beta: Any = Constant(
+        default=3.57, above=0, doc="Concentration of half block at zero potential, in the unit of ``cc_Mg``."
+    )
+    V_offset: Any = Constant(default=0.0, doc="Shift of the potential.")
 
     def update(self, conductance, potential):
         """The current ``g (E - V)`` times the fraction of open channels."""

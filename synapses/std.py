@@ -9,40 +9,29 @@ before the step. Abbott et al. 1997, Science 275; the order of operations is tha
 
 from __future__ import annotations
 
+from typing import Any
+
 import brainstate
 import brainunit as u
 import jax.numpy as jnp
 
-from etrax.contract import Constant, Filter, Neuron
+from etrax.contract import Constant, Filter, argument
 
 __all__ = ["STD"]
 
 
 class STD(Filter):
-    """Depressing synapses with states ``x`` and ``r`` (no unit); returns ``r``.
+    """Depressing synapses with states ``x`` and ``r`` (no unit); returns ``r``."""
 
-    Parameters
-    ----------
-    in_size : int or tuple of int
-        Shape of the presynaptic population.
-    name : str, optional
-        Name of the module.
-    tau : Quantity
-        Time constant of recovery, scalar or one value per presynaptic neuron (as below).
-    U : float
-        Fraction that a spike uses up.
-    pre : etrax.Neuron, optional
-        See :class:`etrax.Filter`.
-    """
+    name: str | None = argument(default=None, doc="Name of the module.")
+    tau: Any = Constant(
+        default=200.0 * u.ms,
+        above=0,
+        doc="Time constant of recovery, scalar or one value per presynaptic neuron (as below).",
+    )
+    U: Any = Constant(default=0.07, least=0, most=1, doc="Fraction that a spike uses up.")
 
-    tau = Constant(u.ms)
-    U = Constant(u.UNITLESS)
     output = "r"
-
-    def __init__(self, in_size, name: str | None = None, tau=200.0 * u.ms, U=0.07, *, pre: Neuron | None = None):
-        super().__init__(in_size, name=name, pre=pre)
-        self.tau = tau
-        self.U = U
 
     def initial(self, batch_size: int | None = None) -> dict:
         """See `Dynamics.initial`: rested, and nothing released."""

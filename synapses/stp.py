@@ -12,51 +12,31 @@ depletion, and only what is a state carries credit.
 
 from __future__ import annotations
 
+from typing import Any
+
 import brainstate
 import brainunit as u
 import jax.numpy as jnp
 
-from etrax.contract import Constant, Filter, Neuron
+from etrax.contract import Constant, Filter, argument
 
 __all__ = ["STP"]
 
 
 class STP(Filter):
-    """Facilitating and depressing synapses with states ``u``, ``x`` and ``r`` (no unit); returns ``r``.
+    """Facilitating and depressing synapses with states ``u``, ``x`` and ``r`` (no unit); returns ``r``."""
 
-    Parameters
-    ----------
-    in_size : int or tuple of int
-        Shape of the presynaptic population.
-    name : str, optional
-        Name of the module.
-    U : float
-        Rise of the release probability at a spike, scalar or one value per presynaptic neuron (as all below).
-    tau_f, tau_d : Quantity
-        Time constants of facilitation and of recovery from depression.
-    pre : etrax.Neuron, optional
-        See :class:`etrax.Filter`.
-    """
+    name: str | None = argument(default=None, doc="Name of the module.")
+    U: Any = Constant(
+        default=0.15,
+        least=0,
+        most=1,
+        doc="Rise of the release probability at a spike, scalar or one value per presynaptic neuron (as all below).",
+    )
+    tau_f: Any = Constant(default=1500.0 * u.ms, above=0, doc="Time constant of facilitation.")
+    tau_d: Any = Constant(default=200.0 * u.ms, above=0, doc="Time constant of recovery from depression.")
 
-    U = Constant(u.UNITLESS)
-    tau_f = Constant(u.ms)
-    tau_d = Constant(u.ms)
     output = "r"
-
-    def __init__(
-        self,
-        in_size,
-        name: str | None = None,
-        U=0.15,
-        tau_f=1500.0 * u.ms,
-        tau_d=200.0 * u.ms,
-        *,
-        pre: Neuron | None = None,
-    ):
-        super().__init__(in_size, name=name, pre=pre)
-        self.U = U
-        self.tau_f = tau_f
-        self.tau_d = tau_d
 
     def initial(self, batch_size: int | None = None) -> dict:
         """See `Dynamics.initial`: rested, and nothing released."""

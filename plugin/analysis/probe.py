@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from etrax.checks import check_dt, check_sequences
+from etrax.contract import Dynamics
 from etrax.contract.constant import declared, is_trained, read
 from etrax.contract.pattern import pattern_of
 from etrax.neurons import LeakyReadout
@@ -95,6 +96,8 @@ class Probe:
             params = [leaf for s in states if isinstance(s, brainstate.ParamState) for leaf in jax.tree.leaves(s.value)]
             others = [leaf for s in states if not _is_kept(s) for leaf in jax.tree.leaves(s.value)]
         for node in self.model.nodes().values():
+            if not isinstance(node, Dynamics):
+                continue  # the constants of outputs are few, and no arrays
             given = {name: vars(node).get(name) for name in declared(type(node))}
             others += [
                 leaf for value in given.values() if not is_trained(value) for leaf in jax.tree.leaves(read(value))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import brainstate
 import brainunit as u
@@ -40,16 +40,14 @@ class Adapted(Dynamics):
         What the update returned, where that is none of the module's own states.
     """
 
-    module: Any
-    output: brainstate.HiddenState | None
-    _output_name: str  # of that state
-    _input_advice: str  # what to do where the update does not take its input
+    _output_name: ClassVar[str]  # of that state
+    _input_advice: ClassVar[str]  # what to do where the update does not take its input
 
     closed_form = False
 
     def _wrap(self, module) -> None:
-        self.module = module
-        self.output = None
+        self.module: Any = module
+        self.output: brainstate.HiddenState | None = None
         self._proved: set = set()
 
     def __getattr__(self, name: str) -> Any:

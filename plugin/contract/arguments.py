@@ -47,7 +47,7 @@ def argument(*, default: Any = REQUIRED, doc: str = "", kw_only: bool = False) -
 class _Signature:
     """The signature of a class, which `inspect` would read off its metaclass otherwise; its instances have none."""
 
-    def __get__(self, instance: Any, owner: type) -> inspect.Signature:
+    def __get__(self, instance: Any, owner: Any) -> inspect.Signature:
         if instance is not None:
             raise AttributeError("__signature__")
         parameters = list(inspect.signature(owner.__init__).parameters.values())
@@ -170,7 +170,9 @@ def _documented(cls: type, parameters: list[inspect.Parameter], fields: dict[str
 def _kind(cls: type, name: str, field: Any) -> str:
     """What an argument is, as a docstring says it."""
     if isinstance(field, Constant):
-        return "float" if field.unit is not None and field.unit.is_unitless else "Quantity"
+        if field.unit is None or not field.unit.is_unitless:
+            return "Quantity"
+        return "float" if getattr(cls, "constants_learn", True) else "float or Quantity"
     found = next(inspect.get_annotations(base)[name] for base in cls.__mro__ if name in vars(base).get("_own", {}))
     text = found if isinstance(found, str) else inspect.formatannotation(found)
     return "" if text in ("Any", "typing.Any") else text.removesuffix(" | None")
@@ -183,5 +185,5 @@ def _range(field: Any) -> list[str]:
     if default is None:
         return [*bounds, "optional"]
     if isinstance(default, str | bool | u.Unit):
-        return [*bounds, f"default {default!r}"]
+        return [*bounds, f"default {default!r}" if isinstance(default, str) else f"default {default}"]
     return [*bounds, f"default {quantity_text(default, 'g')}"] if isinstance(default, u.Quantity | float) else bounds

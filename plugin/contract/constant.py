@@ -89,7 +89,7 @@ class Constant:
         else:
             present = value = fit(self.name, value, module.varshape, self.unit)
         bounds = bounds_of(type(module), self.name)
-        others = {b.other: read(vars(module)[b.other]) for b in bounds if b.other in vars(module)}
+        others = {b.other: read(vars(module)[b.other]) for b in bounds if b.other and b.other in vars(module)}
         refuse(f"`{self.name}` of {type(module).__name__}", present, bounds, others)
         vars(module)[self.name] = value
 
