@@ -48,7 +48,8 @@ format: $(call installed,dev)
 types: $(call installed,test) $(call installed,dev)
 	rm -rf build
 	$(BIN)/python -m pip install --quiet --no-deps --target build/types .
-	{ $(BIN)/mypy build/types/etrax && $(BIN)/mypy --no-check-untyped-defs tests; } | sed -E 's,build/types/etrax/(neurons|synapses)/,\1/,; s,build/types/etrax/,plugin/,'
+	{ $(BIN)/mypy build/types/etrax && $(BIN)/mypy --no-check-untyped-defs tests &&
+	MYPYPATH=build/types $(BIN)/mypy --config-file= --follow-imports=silent --warn-unused-ignores tests/calls.py; } | sed -E 's,build/types/etrax/(neurons|synapses)/,\1/,; s,build/types/etrax/,plugin/,'
 
 clean:
 	rm -rf "$(VENV)" .venv-newer build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -17,6 +17,9 @@ from etrax.contract.constant import declared
 from etrax.neurons import ALIF, LIF, LeakyReadout
 from etrax.synapses import COBA, CUBA, AlignPostProj, DeltaProj, Expon
 
+# Gradients are compared by the number itself, and none of it is updated.
+pytestmark = pytest.mark.filterwarnings("ignore:.* is trained and must be:UserWarning")
+
 N, N_IN, N_OUT, B, T = 4, 5, 3, 2, 24
 STATE, PARAM = brainstate.ParamState, brainstate.nn.Param
 SPREAD = np.linspace(0.8, 1.3, N)

@@ -132,15 +132,15 @@ def test_values_of_outputs_equal_the_reference(row, library):
 
 @pytest.mark.parametrize("row", primary(ROWS), ids=str)
 def test_arguments_and_defaults_of_the_reference(row, library):
+    """By the class, as `inspect` and editors see it, and by its constructor; names, order, defaults and kinds."""
     reference = contract.reference_of(row, library)
     if reference is None:
         pytest.skip(f"brainpy.state has no {row.cls.__name__}")
 
-    def arguments(cls):
-        named = inspect.signature(cls.__init__).parameters
-        return {k: p for k, p in named.items() if p.kind is not p.VAR_POSITIONAL and k != "self"}
-
-    mine, others = arguments(row.cls), arguments(reference)
+    mine, constructor = inspect.signature(row.cls).parameters, inspect.signature(row.cls.__init__).parameters
+    assert list(constructor.items()) == [("self", constructor["self"]), *mine.items()]
+    named = inspect.signature(reference.__init__).parameters
+    others = {k: p for k, p in named.items() if p.kind is not p.VAR_POSITIONAL and k != "self"}
     assert [k for k in mine if k not in ("detach_reset", "pre")] == list(others)
     for name, parameter in others.items():
         ours, default = mine[name].default, parameter.default
@@ -148,8 +148,9 @@ def test_arguments_and_defaults_of_the_reference(row, library):
             assert u.math.all(ours == default), name
         else:
             assert repr(ours) == repr(default), name
-    for name in {"detach_reset", "pre"} & set(mine):
-        assert mine[name].kind is inspect.Parameter.KEYWORD_ONLY
+    for name, parameter in mine.items():
+        only = name in ("detach_reset", "pre")
+        assert parameter.kind is (parameter.KEYWORD_ONLY if only else parameter.POSITIONAL_OR_KEYWORD)
 
 
 # ---------------------------------------------------------------------------------------------------------- jacobians

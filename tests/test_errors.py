@@ -150,6 +150,7 @@ def test_unreached_parameter():
         compiled(net)
 
 
+@pytest.mark.filterwarnings("ignore:.* is trained and must be:UserWarning")
 def test_parameter_of_integers():
     net = Net()
     net.neu.tau = brainstate.ParamState(3 * u.ms)

@@ -141,6 +141,7 @@ def test_bptt_with_the_same_interface(name):
     close(run.grad(), oracle.bptt_grad(case.net, case.params, case.xs, case.ys, networks.loss))
 
 
+@pytest.mark.filterwarnings("ignore:.* is trained and must be:UserWarning")  # the reference takes the number itself
 def test_trained_constants_equal_the_reference():
     case = networks.case("recurrent alif heterogeneous")
     constants = {"V_th": jnp.asarray(networks.THRESHOLDS), "tau": jnp.full(4, 11.0), "tau_a": jnp.full(4, 35.0)}

@@ -8,15 +8,10 @@ constructor, after those of its bases; one that is declared anew keeps its place
 from __future__ import annotations
 
 import inspect
-import re
-import textwrap
 from typing import Any, ClassVar, NamedTuple, dataclass_transform
 
-import brainunit as u
-
-from etrax.text import quantity_text
-
 from .constant import REQUIRED, Constant
+from .docstring import documented
 
 __all__ = ["Declared", "argument"]
 
@@ -92,6 +87,7 @@ def _declared(bases: tuple[type, ...]) -> dict[str, Any]:
 
 def _construct(cls: Any) -> None:
     """Give a class its constructor and the section of its docstring."""
+    # what the hand-written constructor above takes is handed to it; of what is declared above it, it knows best
     written = next(base for base in cls.__mro__[1:] if _writes_constructor(base))
     place = cls.__mro__.index(written)
     taken = dict(list(inspect.signature(written.__init__).parameters.items())[1:])
@@ -99,12 +95,14 @@ def _construct(cls: Any) -> None:
     above = {k: v for k, v in _declared(cls.__mro__[place:]).items() if k in taken or anything}
     fields = above | _declared(cls.__mro__[:place])
     passed = [name for name in fields if name in taken or name in above]
+    # and what it needs is asked for, if nobody has declared it
     needed = [p for p in taken.values() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
     parameters = [p.replace(annotation=p.empty) for p in needed if p.name not in fields]
     passed += [p.name for p in parameters]
     for name, field in fields.items():
         kind = inspect.Parameter.KEYWORD_ONLY if field.kw_only else inspect.Parameter.POSITIONAL_OR_KEYWORD
-        parameters.append(inspect.Parameter(name, kind, default=field.default))
+        default = taken[name].default if name in above and name in taken else field.default
+        parameters.append(inspect.Parameter(name, kind, default=default))
     parameters.sort(key=lambda p: p.kind)
     try:
         signature = inspect.Signature([inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD), *parameters])
@@ -121,7 +119,7 @@ def _construct(cls: Any) -> None:
     vars(__init__).update(made=True, __signature__=signature)
     __init__.__qualname__, __init__.__module__ = f"{cls.__qualname__}.__init__", cls.__module__
     cls.__init__ = __init__
-    cls.__doc__ = _documented(cls, parameters, fields, written)
+    cls.__doc__ = documented(cls, parameters, fields, (written.__name__, passed))
 
 
 def _writes_constructor(cls: type) -> bool:
@@ -143,47 +141,3 @@ def _bind(title: str, signature: inspect.Signature, args: tuple, kwargs: dict) -
         raise TypeError(f"{title} {text}") from None
     bound.apply_defaults()
     return dict(list(bound.arguments.items())[1:])
-
-
-def _documented(cls: type, parameters: list[inspect.Parameter], fields: dict[str, Any], written: type) -> str:
-    """The docstring with the section Parameters, in front of what other sections there are."""
-    text = inspect.cleandoc(vars(cls).get("__doc__") or "")
-    if re.search(r"^Parameters\n---", text, re.MULTILINE):
-        return text
-    lines, rest = ["Parameters", "----------"], []
-    for parameter in parameters:
-        field = fields.get(parameter.name)
-        if field is None or not field.doc:
-            rest.append(parameter.name)
-            continue
-        lines.append(
-            ", ".join([f"{parameter.name} : {_kind(cls, parameter.name, field)}".rstrip(" :"), *_range(field)])
-        )
-        lines += textwrap.wrap(field.doc, 110, initial_indent="    ", subsequent_indent="    ")
-    if rest:
-        lines += [", ".join(rest), f"    See :class:`{written.__name__}`."]
-    head = re.search(r"^[A-Z]\w+\n---", text, re.MULTILINE)
-    before, after = (text, "") if head is None else (text[: head.start()], text[head.start() :])
-    return "\n\n".join(part for part in (before.strip(), "\n".join(lines), after.strip()) if part)
-
-
-def _kind(cls: type, name: str, field: Any) -> str:
-    """What an argument is, as a docstring says it."""
-    if isinstance(field, Constant):
-        if field.unit is None or not field.unit.is_unitless:
-            return "Quantity"
-        return "float" if getattr(cls, "constants_learn", True) else "float or Quantity"
-    found = next(inspect.get_annotations(base)[name] for base in cls.__mro__ if name in vars(base).get("_own", {}))
-    text = found if isinstance(found, str) else inspect.formatannotation(found)
-    return "" if text in ("Any", "typing.Any") else text.removesuffix(" | None")
-
-
-def _range(field: Any) -> list[str]:
-    """The values that a constant may have, and a default that can be read."""
-    bounds = [str(bound) for bound in field.bounds] if isinstance(field, Constant) else []
-    default = field.default
-    if default is None:
-        return [*bounds, "optional"]
-    if isinstance(default, str | bool | u.Unit):
-        return [*bounds, f"default {default!r}" if isinstance(default, str) else f"default {default}"]
-    return [*bounds, f"default {quantity_text(default, 'g')}"] if isinstance(default, u.Quantity | float) else bounds

@@ -10,6 +10,7 @@ import braintools
 import brainunit as u
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from etrax.text import unit_text
 
@@ -37,7 +38,7 @@ class Constant:
     unit : Unit, optional
         Its dimension is checked. That of ``default``, if left out.
     default : Quantity or float, optional
-        Without one, the user must give a value.
+        Without one, the user must give a value. With None the constant may be left out.
     above, below : float, Quantity or str, optional
         Limits of its values: a number in its unit, or the name of another constant.
     least, most : float, Quantity or str, optional
@@ -66,8 +67,8 @@ class Constant:
         doc: str = "",
         kw_only: bool = False,
     ):
-        has_number = default is not REQUIRED and default is not None
-        self.unit = u.get_unit(default) if unit is None and has_number else unit
+        has_unit = isinstance(default, u.Quantity | u.Unit | int | float | np.ndarray | jax.Array)
+        self.unit = u.get_unit(default) if unit is None and has_unit else unit
         self.default = default
         ends = {"above": above, "least": least, "below": below, "most": most}
         self.bounds = tuple(Bound.of(side, limit, self.unit) for side, limit in ends.items() if limit is not None)
@@ -79,6 +80,9 @@ class Constant:
         self.name = name
 
     def __set__(self, module: Any, value: Any) -> None:
+        if value is None and self.default is None:
+            vars(module)[self.name] = value  # the constant is absent
+            return
         if not getattr(module, "constants_learn", True):
             present = value = fixed(module, self.name, value)
         elif getattr(module, "varshape", None) is None or _in_the_making(value):  # a copy: it was checked before
@@ -89,6 +93,7 @@ class Constant:
         else:
             present = value = fit(self.name, value, module.varshape, self.unit)
         bounds = bounds_of(type(module), self.name)
+        # of two constants that bound each other, the one that is assigned last is compared
         others = {b.other: read(vars(module)[b.other]) for b in bounds if b.other and b.other in vars(module)}
         refuse(f"`{self.name}` of {type(module).__name__}", present, bounds, others)
         vars(module)[self.name] = value

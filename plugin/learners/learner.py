@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from etrax.checks import check_dt, check_mask, check_sequences, is_whole
 from etrax.contract.recorder import active
+from etrax.contract.transforms import warn_of_free_constants
 from etrax.engine.names import Path
 from etrax.text import dotted
 
@@ -117,6 +118,7 @@ class Learner(brainstate.nn.Module):
         check_dt()
         if not args:
             raise ValueError("`compile_graph` needs an example input of one step, e.g. `learner.compile_graph(xs[0])`.")
+        warn_of_free_constants(self.model)
 
     @property
     def param_states(self) -> dict[Path, brainstate.ParamState]:
