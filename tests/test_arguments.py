@@ -161,6 +161,9 @@ def test_what_is_no_declaration():
     with pytest.raises(TypeError, match="`tau` of Bare has no annotation: write `tau: Any = ...`"):
         type("Bare", (etrax.Neuron,), {"tau": etrax.Constant(default=1.0 * u.ms)})
     annotated = {"__annotations__": {"a": Any, "b": Any}, "a": etrax.Constant(default=1.0), "b": etrax.Constant()}
+    annotated_once = {"__annotations__": {"a": Any}, "a": etrax.Constant(default=1.0, below="b")}
+    with pytest.raises(TypeError, match="`a` of Typo must be below `b`, which it does not have"):
+        type("Typo", (etrax.Neuron,), annotated_once)
     with pytest.raises(TypeError, match="Late: non-default argument follows default argument"):
         type("Late", (etrax.Neuron,), annotated)
 
@@ -277,6 +280,17 @@ def test_copies_have_the_same_constants(row):
         assert other is not module
         for name in declared(row.cls):
             assert getattr(other, name) == getattr(module, name)
+
+
+def test_a_limit_may_be_any_attribute():
+    class Above(etrax.Neuron):
+        V_th: Any = etrax.Constant(default=1.0 * u.mV, above="V_reset")
+        V_reset = 0.0 * u.mV
+
+    with pytest.raises(ValueError, match="`V_th` of Above must be above `V_reset`, got -1 mV where `V_reset` is 0 mV"):
+        Above(3, V_th=-1.0 * u.mV)
+    with pytest.warns(UserWarning, match=r"`V_th` of Above is trained.*SoftplusT\(0 \* u.mV\)"):
+        warn_of_free_constants(Above(3, V_th=brainstate.ParamState(1.0 * u.mV)))
 
 
 def test_a_constant_may_be_absent():

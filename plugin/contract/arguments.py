@@ -68,6 +68,11 @@ class Declared:
         for name, value in found.items():
             if name not in cls._own and not (isinstance(value, Constant) and value.default is REQUIRED):
                 raise TypeError(f"`{name}` of {cls.__name__} has no annotation: write `{name}: Any = ...`.")
+            for bound in value.bounds if isinstance(value, Constant) else ():
+                if bound.other and not hasattr(cls, bound.other):
+                    raise TypeError(
+                        f"`{name}` of {cls.__name__} must be {bound}, which it does not have: name a constant of it."
+                    )
             if isinstance(value, Argument):
                 delattr(cls, name)  # a constant stays: it reads and writes the attribute
         if cls._own and "__init__" not in vars(cls):

@@ -25,7 +25,7 @@ class Bound(NamedTuple):
     side : {'above', 'least', 'below', 'most'}
         Which end, and whether the limit itself is inside: it is for ``'least'`` and ``'most'``.
     limit : float, Quantity or str
-        A name is that of another constant of the module.
+        A name is that of another constant, or attribute, of the module.
     """
 
     side: str
@@ -60,7 +60,7 @@ class Bound(NamedTuple):
         return _BROKEN[self.side](number, limit)
 
     def number(self, unit: u.Unit, values: dict[str, Any]) -> Any:
-        """The limit as a number in a unit; None if it is another constant that is not among ``values`` or not known."""
+        """The limit as a number in a unit; None if it is named and not among ``values`` or not known."""
         if self.other:
             return known(values[self.other], unit) if self.other in values else None
         return known(self.limit, unit) if isinstance(self.limit, u.Quantity) else self.limit

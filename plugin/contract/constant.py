@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from typing import Any
 
 import brainstate
@@ -17,7 +18,7 @@ from etrax.text import unit_text
 from .bounds import Bound, refuse
 from .recorder import active
 
-__all__ = ["REQUIRED", "Constant", "bounds_of", "declared", "is_trained", "read", "trained"]
+__all__ = ["REQUIRED", "Constant", "bounds_of", "declared", "is_trained", "limits_of", "read", "trained"]
 
 
 REQUIRED = inspect.Parameter.empty
@@ -40,7 +41,7 @@ class Constant:
     default : Quantity or float, optional
         Without one, the user must give a value. With None the constant may be left out.
     above, below : float, Quantity or str, optional
-        Limits of its values: a number in its unit, or the name of another constant.
+        Limits of its values: a number in its unit, or the name of another constant or attribute.
     least, most : float, Quantity or str, optional
         The same, and the limit is a value too.
     doc : str
@@ -93,9 +94,7 @@ class Constant:
         else:
             present = value = fit(self.name, value, module.varshape, self.unit)
         bounds = bounds_of(type(module), self.name)
-        # of two constants that bound each other, the one that is assigned last is compared
-        others = {b.other: read(vars(module)[b.other]) for b in bounds if b.other and b.other in vars(module)}
-        refuse(f"`{self.name}` of {type(module).__name__}", present, bounds, others)
+        refuse(f"`{self.name}` of {type(module).__name__}", present, bounds, limits_of(module, bounds))
         vars(module)[self.name] = value
 
     def __get__(self, module: Any, owner: type | None = None) -> Any:
@@ -122,6 +121,11 @@ def bounds_of(cls: type, name: str) -> tuple[Bound, ...]:
     constants = declared(cls)
     implied = [b.seen_from(k) for k, constant in constants.items() for b in constant.bounds if b.other == name]
     return (*constants[name].bounds, *implied)
+
+
+def limits_of(module: Any, bounds: Iterable[Bound]) -> dict[str, Any]:
+    """What bounds name, by name: of two constants that bound each other, the first that is assigned has no limit yet."""
+    return {b.other: getattr(module, b.other) for b in bounds if b.other and hasattr(module, b.other)}
 
 
 def trained(module: Any) -> dict[str, Any]:

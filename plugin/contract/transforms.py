@@ -15,7 +15,7 @@ import numpy as np
 from etrax.text import dotted
 
 from .bounds import Bound, known
-from .constant import bounds_of, is_trained, read, trained
+from .constant import bounds_of, is_trained, limits_of, read, trained
 
 __all__ = ["warn_of_free_constants"]
 
@@ -28,13 +28,9 @@ def warn_of_free_constants(model: brainstate.nn.Module) -> None:
     for path, module in model.nodes().items():
         given = vars(module)
         for name, value in trained(module).items():
-            bounds = [
-                bound
-                for bound in bounds_of(type(module), name)
-                # no transform knows of another constant that moves as well
-                if bound.other is None or (bound.other in given and not is_trained(given[bound.other]))
-            ]
-            others = {bound.other: read(given[bound.other]) for bound in bounds if bound.other}
+            # no transform knows of another constant that moves as well
+            bounds = [b for b in bounds_of(type(module), name) if not is_trained(given.get(b.other))]
+            others = limits_of(module, bounds)
             unit = u.get_unit(read(value))
             if bounds and not _keeps(value, unit, bounds, others):
                 warnings.warn(
