@@ -146,6 +146,44 @@ def test_constructors_by_hand_stay():
     assert list(inspect.signature(Passing).parameters) == ["args", "factor", "kwargs"]
 
 
+def test_below_a_constructor_that_hands_on_keywords():
+    class Above(LIF):
+        def __init__(self, n, k=2.0, **options):
+            super().__init__(n, **options)
+            self.k = k
+
+    class More(Above):
+        extra: Any = etrax.Constant(default=1.0 * u.mV, above=0)
+
+    module = More(4, k=5.0, extra=2.0 * u.mV, tau=7.0 * u.ms)
+    assert (module.k, module.extra, module.tau, module.in_size) == (5.0, 2.0 * u.mV, 7.0 * u.ms, (4,))
+
+
+def test_a_plain_attribute_does_not_hide_a_constant():
+    with pytest.raises(TypeError, match="`tau` of Fixed hides a constant of the equations.*`tau: Any = Constant"):
+
+        class Fixed(LIF):
+            tau = 12.0 * u.ms
+
+
+@pytest.mark.parametrize("value", [[5.0] * 4, (5.0 * u.ms,) * 4, "5 ms", None, True, 1j])
+def test_what_is_no_number(value):
+    with pytest.raises(ValueError, match=r"`tau` must be a number with its unit, .*e\.g\. `10\.0 \* u\.ms`"):
+        LIF(4, tau=value)
+
+
+@pytest.mark.parametrize("shape", [(4, 1), (2, 4), (3,), (2,)])
+def test_what_does_not_fit_the_shape(shape):
+    with pytest.raises(ValueError, match=r"`tau` must be a scalar or fit the shape \(4,\)"):
+        LIF(4, tau=np.ones(shape) * u.ms)
+
+
+def test_an_example_in_a_compound_unit_can_be_written():
+    with pytest.raises(ValueError, match=re.escape("write e.g. `10.0 / (u.mM * u.ms)`")):
+        etrax.synapses.AMPA(4, alpha=1.0 * u.mV)
+    assert etrax.synapses.AMPA(4, alpha=10.0 / (u.mM * u.ms)).alpha == 10.0 / (u.mM * u.ms)
+
+
 def test_a_subclass_adds_or_changes_a_constant():
     assert list(inspect.signature(calls.Slow).parameters)[-3:] == ["name", "tau_slow", "detach_reset"]
     assert (calls.Slow(2).tau_slow, calls.Slow(2).tau) == (100.0 * u.ms, 5.0 * u.ms)

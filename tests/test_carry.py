@@ -139,13 +139,13 @@ def test_what_one_compiled_function_leaves_behind_serves_in_another(name):
 def test_the_memory_divides_a_sequence_and_changes_no_gradient():
     run = run_with("layered two leaky")
     expected = run.grad()
-    assert f"{T} steps, was 1 of {T}" in str(run.learner.report())
+    assert f"; the last, {T} steps, was one chunk" in str(run.learner.report())
     small = run_with("layered two leaky", memory=9_000)  # bytes; some three steps
     close(small.grad(), expected)
     (line,) = (line for line in small.learner.report().lines if line.startswith("chunks"))
     longest = int(line.split()[4])
     assert 1 < longest < T // 2
-    assert f"`memory` of 8.8 KiB; the last sequence, {T} steps" in line
+    assert f"`memory` of 8.8 KiB; the last, {T} steps, was" in line
     run_with("layered two leaky", memory=1).grad()  # one step is always possible
 
 
@@ -154,6 +154,7 @@ def test_a_gradient_that_depends_on_the_chunk_needs_one_that_fits(name):
     run = run_with("layered two leaky", memory=9_000, **OPTIONS[name])
     with pytest.raises(ValueError, match=f"{T} steps in one chunk.*depends on where chunks end"):
         run.grad()
+    assert "longer ones need `chunk_size`" in str(run.learner.report())
     if name == "none":
         assert error(run.grad(5), run.grad(T)) > 1e-3  # it does
 

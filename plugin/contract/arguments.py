@@ -75,6 +75,13 @@ class Declared:
                     )
             if isinstance(value, Argument):
                 delattr(cls, name)  # a constant stays: it reads and writes the attribute
+        inherited = _declared(cls.__mro__[1:])
+        for name, value in vars(cls).items():
+            if isinstance(inherited.get(name), Constant) and not isinstance(value, Constant):
+                raise TypeError(
+                    f"`{name}` of {cls.__name__} hides a constant of the equations, its unit and its range: declare it anew, "
+                    f"`{name}: Any = Constant(default=...)`."
+                )
         if cls._own and "__init__" not in vars(cls):
             _construct(cls)
 
@@ -96,13 +103,21 @@ def _construct(cls: Any) -> None:
     written = next(base for base in cls.__mro__[1:] if _writes_constructor(base))
     place = cls.__mro__.index(written)
     taken = dict(list(inspect.signature(written.__init__).parameters.items())[1:])
-    anything = any(p.kind is p.VAR_KEYWORD for p in taken.values())
-    above = {k: v for k, v in _declared(cls.__mro__[place:]).items() if k in taken or anything}
+    kinds = {p.kind for p in taken.values()}
+    anything, whatever = inspect.Parameter.VAR_KEYWORD in kinds, inspect.Parameter.VAR_POSITIONAL in kinds
+    above = {
+        k: v
+        for k, v in _declared(cls.__mro__[place:]).items()
+        # one that hands on keywords only gives what is needed itself
+        if k in taken or (anything and (whatever or v.default is not REQUIRED))
+    }
     fields = above | _declared(cls.__mro__[:place])
     passed = [name for name in fields if name in taken or name in above]
     # and what it needs is asked for, if nobody has declared it
     needed = [p for p in taken.values() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
     parameters = [p.replace(annotation=p.empty) for p in needed if p.name not in fields]
+    optional = [p for p in taken.values() if anything and p.default is not p.empty and p.name not in fields]
+    parameters += [p.replace(kind=p.KEYWORD_ONLY, annotation=p.empty) for p in optional]
     passed += [p.name for p in parameters]
     for name, field in fields.items():
         kind = inspect.Parameter.KEYWORD_ONLY if field.kw_only else inspect.Parameter.POSITIONAL_OR_KEYWORD

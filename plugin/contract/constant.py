@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -162,6 +163,14 @@ def fixed(owner: Any, name: str, value: Any) -> Any:
     return value
 
 
+def _written(number: str, unit: u.Unit | None) -> str:
+    """A number in a unit as a program has it."""
+    if unit is None or unit.is_unitless:
+        return number
+    text = re.sub(r"[A-Za-z]\w*", r"u.\g<0>", str(unit)).replace("^", " ** ")
+    return f"{number} {text[2:]}" if text.startswith("1 /") else f"{number} * {text}"
+
+
 def fit(name: str, value: Any, shape: tuple[int, ...], unit: u.Unit | None = None) -> Any:
     """A constant as a scalar, or an array that fits ``shape``, in the precision of the environment.
 
@@ -170,12 +179,19 @@ def fit(name: str, value: Any, shape: tuple[int, ...], unit: u.Unit | None = Non
     ValueError
         If it does not fit the shape, or has not the dimension of ``unit``.
     """
+    if isinstance(value, list | tuple | str | bool | complex) or value is None:
+        raise ValueError(
+            f"`{name}` must be a number with its unit, an array of one per neuron, or an initialiser, got {value!r}: write e.g. "
+            f"`{_written('10.0', unit)}`, or `{_written('np.array([...])', unit)}`."
+        )
     try:
         value = braintools.init.param(value, shape)
+        if jnp.broadcast_shapes(u.math.shape(value), shape) != tuple(shape):
+            raise ValueError(f"its shape is {u.math.shape(value)}")
     except ValueError as error:
         raise ValueError(f"`{name}` must be a scalar or fit the shape {shape} of the module ({error}).") from error
     if unit is not None and not u.get_unit(value).has_same_dim(unit):
-        example = "a plain number" if unit.is_unitless else f"e.g. `10.0 * u.{unit}`"
+        example = "a plain number" if unit.is_unitless else f"e.g. `{_written('10.0', unit)}`"
         raise ValueError(
             f"`{name}` is in {unit_text(u.get_unit(value))} but must be in units like {unit_text(unit)}: write {example}."
         )

@@ -67,7 +67,8 @@ class Budget(NamedTuple):
         return -(-T // number)
 
     def __str__(self) -> str:
-        return f"chunks of up to {self.longest} steps, {bytes_text(self.step)} each, in `memory` of {bytes_text(self.total)}"
+        fit = f"{self.longest} steps, {bytes_text(self.step)} each, in `memory` of {bytes_text(self.total)}"
+        return f"chunks of up to {fit}" if self.divides else f"sequences of up to {fit}; longer ones need `chunk_size`"
 
 
 class Ends(NamedTuple):

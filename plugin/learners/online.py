@@ -192,7 +192,8 @@ class OnlineLearner(Learner):
         graph, chunks = self.graph, str(self._budget)
         if self._divided is not None:
             T, chunk = self._divided
-            chunks += f"; the last sequence, {T} steps, was {-(-T // chunk)} of {chunk}"
+            n = -(-T // chunk)
+            chunks += f"; the last, {T} steps, was " + ("one chunk" if n == 1 else f"{n} chunks of {chunk}")
         return report_of_traces(graph, self._parts.traces, chunks)
 
     # -- one step ------------------------------------------------------------------------
