@@ -93,7 +93,8 @@ def _period(options: TrainOptions, T: int) -> tuple[int, int | None]:
     chunk = None if options.chunk_size is None else int(options.chunk_size)  # learners take no numbers of NumPy
     if options.update == "trial":
         return T, chunk
-    period = min(T, int({"step": 1, "chunk": chunk}.get(options.update, options.update)))
+    steps: Any = {"step": 1, "chunk": chunk}.get(str(options.update), options.update)
+    period = min(T, int(steps))
     return period, None if chunk is None else min(chunk, period)
 
 
