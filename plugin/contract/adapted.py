@@ -141,19 +141,19 @@ class Adapted(Dynamics):
 
     def _advance(self, *args: Any, **drives: Any) -> Any:
         """Update the module under the drives; return what it returns."""
-        raise NotImplementedError
+        raise NotImplementedError  # abstract: of a neuron, a synapse or a filter
 
     def _rest(self, states) -> dict:
         """Drives that are zero."""
-        raise NotImplementedError
+        raise NotImplementedError  # abstract: of a neuron, a synapse or a filter
 
     def _has_expected(self, states) -> bool:
         """Whether the new states can say what the update returns."""
-        raise NotImplementedError
+        raise NotImplementedError  # abstract: of a neuron, a synapse or a filter
 
     def _expected(self, states) -> Any:
         """What the new states say that the update returns."""
-        raise NotImplementedError
+        raise NotImplementedError  # abstract: of a neuron, a synapse or a filter
 
     # -- the pure transition ---------------------------------------------------------------
 
