@@ -88,12 +88,14 @@ class Graph:
         used, self.written = self.step.trace(*args)
         self._outline = jax.eval_shape(self.step, self.states.read(used), *args)
         self.structures = self._classify(used, args)
-        D = jax.jit(self.step)(self.states.read(used), *args)[1].blocks.D
-        D = {key: jnp.abs(value) for key, value in D.items() if key[1] == key[2]}
-        self.rest = {key: float(jnp.max(value)) for key, value in D.items()}
+        self._example = (used, args)
         self._check_parameters(used, args)
 
-    rest: dict[tuple[int, str, str], float]  # largest diagonal entries of ``D`` at the start
+    def diagonal_at_start(self) -> dict[tuple[int, str, str], float]:
+        """Largest diagonal entries of ``D`` in the present state, by population and state."""
+        used, args = self._example
+        D = jax.jit(self.step)(self.states.read(used), *args)[1].blocks.D
+        return {key: float(jnp.max(jnp.abs(value))) for key, value in D.items() if key[1] == key[2]}
 
     def current(self) -> bool:
         """Whether the populations still hold the states that were found."""

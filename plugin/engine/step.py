@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import brainunit as u
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -140,9 +139,7 @@ class Step:
             for p in graph.populations
             for h in p.hidden
         }
-        _, sent = jax.eval_shape(self.simulate, graph.states.read(used), {}, *slices)
-        blank = {name: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), s.y) for name, s in sent.items()}
-        more, _ = self.observe.trace(self.zeros, Handed({}, blank), *slices)
+        more, _ = self.observe.trace(self.zeros, NOTHING, *slices)
         self.used = sorted({*used, *more})
         self.ahead = self._find_inputs(used, slices)
 

@@ -75,6 +75,22 @@ class _Static(NamedTuple):
     trial: bool
 
 
+class _Single(NamedTuple):
+    """The engine of single steps; compiled, the traces after a step, and the step with its states shifted."""
+
+    engine: Engine
+    advance: Callable
+    perturbed: Callable
+
+    @classmethod
+    def of(cls, engine: Engine) -> _Single:
+        def perturbed(values: Values, zeros, args):
+            new, out = engine.step.observe(values, zeros, NOTHING, *args)
+            return new, out.aux
+
+        return cls(engine, jax.jit(engine.advance), jax.jit(perturbed))
+
+
 class OnlineLearner(Learner):
     """A learner that accumulates its gradient forward in time, from registered Jacobians.
 
@@ -105,11 +121,9 @@ class OnlineLearner(Learner):
         "_budget",
         "_divided",
         "_parts",
-        "_engine",
         "_engines",
+        "_single",
         "_inputs",
-        "_advance",
-        "_perturbed",
     )
 
     def __init__(
@@ -148,9 +162,7 @@ class OnlineLearner(Learner):
         self._budget = Budget(self.memory, step_bytes(graph, traces), not made_of.depends_on_chunk)
         self._parts = Parts(graph, traces, made_of.credit, made_of.error.routes, self.limits)
         self._engines: OrderedDict[tuple, tuple[Engine, Callable]] = OrderedDict()
-        self._engine = Engine(self._parts, lambda *a: (None, self.update(*a)), [], args)
-        self._advance = jax.jit(self._engine.advance)
-        self._perturbed = jax.jit(self._perturbed_step)
+        self._single: _Single | None = None
 
     @property
     def graph(self) -> Graph:
@@ -224,14 +236,16 @@ class OnlineLearner(Learner):
             return self._stepped(recorder, args)
         for i, leaf in enumerate(jax.tree.leaves(args)):
             check_finite(leaf, f"input {i}")
-        engine = self._engine
+        if self._single is None:  # who calls `etrace_grad` only needs none
+            self._single = _Single.of(Engine(self._parts, lambda *a: (None, self.update(*a)), [], args))
+        engine, advance, perturbed = self._single
         values = graph.states.read(engine.used)
         old = {i: jax.lax.stop_gradient(v) if i in engine.written else v for i, v in values.items()}
         frozen = jax.tree.map(jax.lax.stop_gradient, old)
-        held = self._advance(frozen, self._read_traces(), jax.tree.map(jax.lax.stop_gradient, args))
+        held = advance(frozen, self._read_traces(), jax.tree.map(jax.lax.stop_gradient, args))
         weights = {graph.states.index(s): s.value for s in graph.params.values() if id(s) in graph.covered}
-        zeros = self._attach(frozen, weights, held)
-        new, out = self._perturbed(old, zeros, args)
+        zeros = self._attach(engine.step.zeros, frozen, weights, held)
+        new, out = perturbed(old, zeros, args)
         graph.states.write(new)
         self._write_traces({name: self._parts.traces[name].keep(value) for name, value in held.items()})
         return out
@@ -242,13 +256,9 @@ class OnlineLearner(Learner):
         recorder.end()
         return self.made_of.error.fed_back(out, self.feedback_weights) if recorder.signals else out
 
-    def _perturbed_step(self, values: Values, zeros, args):
-        new, out = self._engine.step.observe(values, zeros, NOTHING, *args)
-        return new, out.aux
-
-    def _attach(self, values: Values, weights: Values, held: dict) -> dict:
-        """Zeros for all states whose derivative with respect to the weights is the trace."""
-        blank, traces = self._engine.step.zeros, self._parts.traces
+    def _attach(self, blank: dict, values: Values, weights: Values, held: dict) -> dict:
+        """Zeros for all states, ``blank``, whose derivative with respect to the weights is the trace."""
+        traces = self._parts.traces
 
         @jax.custom_vjp
         def zeros(weights, held):
