@@ -52,7 +52,7 @@ types: $(call installed,test) $(call installed,dev)
 	MYPYPATH=build/types $(BIN)/mypy --config-file= --follow-imports=silent --warn-unused-ignores tests/calls.py; } | sed -E 's,build/types/etrax/(neurons|synapses)/,\1/,; s,build/types/etrax/,plugin/,'
 
 clean:
-	rm -rf "$(VENV)" .venv-newer build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf "$(VENV)" .venv-newer build dist *.egg-info .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.installed-%-$(HERE): pyproject.toml | $(CREATED)

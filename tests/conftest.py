@@ -5,13 +5,22 @@
 * a step of 1 ms: the fixture `dt` puts it into the environment around each test and returns it. Another step:
   ``with brainstate.environ.context(dt=0.1 * u.ms):``. A test without one defines its own fixture `dt`.
 * programs compiled in a hurry, since nothing runs long and compiling takes most of the time; a test marked ``optimized``
-  is compiled as users' programs are.
+  is compiled as users' programs are. Compiled programs are kept in `.cache/` of the checkout, for the next run.
 * figures go nowhere: matplotlib draws with Agg.
 
 Tests import the modules that stand beside them by name (``import oracle``).
 """
 
 import os
+from pathlib import Path
+
+# Read when jax is imported, here and in commands that tests start.
+os.environ |= {
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    "JAX_COMPILATION_CACHE_DIR": str(Path(__file__).parents[1] / ".cache" / "jax"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
 
 import brainstate
 import brainunit as u
@@ -23,8 +32,16 @@ matplotlib.use("Agg")
 brainstate.environ.set(precision=64)
 
 
-jax.config.update("jax_disable_most_optimizations", True)
-os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # in commands that tests start, too
+def hurry(yes: bool) -> None:
+    """Compile in half the time, or as users' programs are compiled."""
+    jax.config.update("jax_disable_most_optimizations", yes)
+    if jax.__version_info__[:2] == (0, 10):  # later ones have no such choice, and stop at a flag that they do not know
+        emitters = f"--xla_cpu_use_fusion_emitters={'false' if yes else 'true'}"
+        os.environ["XLA_FLAGS"] = f"{FLAGS} --xla_flags_reset=true {emitters}"  # the first says: read again
+
+
+FLAGS = os.environ.get("XLA_FLAGS", "")
+hurry(True)
 
 
 @pytest.fixture(autouse=True)
@@ -32,10 +49,10 @@ def optimizations(request):
     """Compile as users' programs are where a test is marked ``optimized``."""
     wanted = request.node.get_closest_marker("optimized") is not None
     if wanted:
-        jax.config.update("jax_disable_most_optimizations", False)
+        hurry(False)
     yield
     if wanted:
-        jax.config.update("jax_disable_most_optimizations", True)
+        hurry(True)
 
 
 @pytest.fixture(autouse=True)

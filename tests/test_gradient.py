@@ -13,8 +13,18 @@ from networks import N_IN, B, T
 import etrax
 
 LIB = networks.package(etrax.neurons, etrax.synapses, etrax.neurons.LeakyReadout)
-CHUNKS = (1, 2, 3, 7, T // 2, T)  # 7 leaves a ragged last chunk
-ALL_CHUNKS = ("recurrent alif heterogeneous", "recurrent lif detached", "recurrent shared synapse", "layered three")
+CHUNKS = (1, 7, T)  # 7 leaves a ragged last chunk
+ALL_CHUNKS = (1, 2, 3, 7, T // 2, T)
+IN_ALL_CHUNKS = ("recurrent alif heterogeneous", "recurrent lif detached", "recurrent shared synapse", "layered three")
+QUICK = (
+    "feed-forward lif hard",
+    "feed-forward alif leaky",
+    "recurrent alif detached leaky",
+    "recurrent alif hard",
+    "recurrent coba and cuba",
+    "recurrent shared synapse",
+    "layered two lif",
+)
 
 
 class Run:
@@ -77,51 +87,38 @@ def reference(case, **options):
     return oracle.drtrl_grad(case.net, case.params, case.xs, case.ys, networks.loss, **options)
 
 
-@pytest.mark.optimized
 @pytest.mark.parametrize(
-    "name",
-    networks.thorough(
-        networks.NETWORKS,
-        "feed-forward lif hard",
-        "recurrent alif detached leaky",
-        "recurrent coba and cuba",
-        "recurrent shared synapse",
-        "layered two leaky",
-    ),
+    ("name", "chunks"),
+    [pytest.param(name, CHUNKS, id=name) for name in QUICK]
+    + [
+        pytest.param(
+            name,
+            ALL_CHUNKS if name in IN_ALL_CHUNKS else CHUNKS,
+            id=f"{name}, optimized",
+            marks=[pytest.mark.optimized, *([] if name == "feed-forward lif" else [pytest.mark.slow])],
+        )
+        for name in networks.NETWORKS
+    ],
 )
-def test_gradient_and_trace_equal_the_reference_for_every_chunk_length(name):
+def test_gradient_and_trace_equal_the_references_for_every_chunk_length(name, chunks):
+    """The reference step by step; and backpropagation where that is the same: without recurrence, or cut at projections."""
     run = Run(name)
-    expected, eps, _ = reference(run.case)
-    for chunk in CHUNKS if name in ALL_CHUNKS else (1, 7):
+    case = run.case
+    expected, eps, _ = reference(case)
+    for chunk in chunks:
         close(run.grad(chunk), expected)
         for (k, j), by_state in run.traces().items():
             for state, value in by_state.items():
                 for p, e in eps[f"pop{k}"][state][f"proj{j}"].items():
                     mine = 0.0 if value is None else value[p]
                     np.testing.assert_allclose(mine, e, rtol=1e-9, atol=1e-10 * (1 + np.abs(e).max()))
-
-
-@pytest.mark.parametrize("name", networks.FEED_FORWARD_NAMES)
-def test_feed_forward_equals_backpropagation(name):
-    run = Run(name)
-    case = run.case
-    close(run.grad(5), oracle.bptt_grad(case.net, case.params, case.xs, case.ys, networks.loss))
-
-
-@pytest.mark.parametrize(
-    "name",
-    networks.thorough(
-        networks.RECURRENT_NAMES, "recurrent lif", "recurrent alif hard", "recurrent coba", "recurrent shared synapse"
-    ),
-)
-def test_recurrent_equals_backpropagation_stopped_at_the_projections(name):
-    run = Run(name)
-    case = run.case
-    mine = run.grad()
-    close(mine, oracle.bptt_stopped_grad(case.net, case.params, case.xs, case.ys, networks.loss))
-    full = oracle.bptt_grad(case.net, case.params, case.xs, case.ys, networks.loss)
-    if case.net.populations[0].reset == "soft":
-        assert error(mine, full) > 1e-3  # the two differ: the test above is about something
+    if name in networks.FEED_FORWARD_NAMES:
+        close(expected, oracle.bptt_grad(case.net, case.params, case.xs, case.ys, networks.loss))
+    if name in networks.RECURRENT_NAMES:
+        close(expected, oracle.bptt_stopped_grad(case.net, case.params, case.xs, case.ys, networks.loss))
+        full = oracle.bptt_grad(case.net, case.params, case.xs, case.ys, networks.loss)
+        if case.net.populations[0].reset == "soft":
+            assert error(expected, full) > 1e-3  # the two differ: the comparison above is about something
 
 
 def test_a_conductance_counted_twice_does_not_match():
@@ -149,7 +146,7 @@ def test_trained_constants_equal_the_reference():
     expected, _, _ = oracle.drtrl_grad(case.net, params, case.xs, case.ys, networks.loss)
     learner = etrax.compile(networks.Built(LIB, case.net, params), etrax.D_RTRL, case.xs[0], batch_size=B)
     grads = learner.etrace_grad(
-        case.xs, case.ys, step_fn=lambda x, y: networks.loss(learner(x), y), chunk_size=7, reduction="sum"
+        case.xs, case.ys, step_fn=lambda x, y: networks.loss(learner(x), y), chunk_size=8, reduction="sum"
     )
     mine = {path[1]: networks.mantissas(grad) for path, grad in grads.items() if path[0] == "neu0"}
     close(mine, expected["pop0"]["neuron"])
@@ -160,7 +157,7 @@ def test_mask_and_reduction(reduction):
     run = Run("recurrent alif")
     mask = jnp.where(jnp.arange(T) < 9, 0.0, jnp.linspace(0.5, 2.0, T))
     expected, _, _ = reference(run.case, mask=mask, reduction=reduction)
-    close(run.grad(7, mask=mask, reduction=reduction), expected)
+    close(run.grad(8, mask=mask, reduction=reduction), expected)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +232,7 @@ def test_a_state_of_lower_precision_than_the_step():
             self.readout = Coarse(4, networks.N_OUT, tau=15 * u.ms, w_init=params["readout"]["weight"])
 
     run = Run("recurrent lif", built=Mixed)
-    by_step, whole = run.grad(1), run.grad(7)
+    by_step, whole = run.grad(1), run.grad(8)
     assert run.net.readout.s.value.dtype == jnp.float32
     close(whole, by_step, rtol=1e-5)
 
@@ -252,7 +249,7 @@ def test_without_a_batch_axis():
 
 def test_evolve_advances_as_the_gradient_does():
     run = Run("layered two leaky")
-    run.grad(7)
+    run.grad()
     traces, states = run.traces(), {p: s.value for p, s in run.learner.hidden_states.items()}
     run.learner.reset_state()
     outputs = run.learner.etrace_evolve(run.xs, chunk_size=5, return_outputs=True)
@@ -271,7 +268,7 @@ def test_losses_and_aux_come_back_per_step():
         return networks.loss(out, y), out
 
     mask = (jnp.arange(T) > 3).astype(float)
-    options = dict(step_fn=step, has_aux=True, return_value=True, mask=mask, chunk_size=7)
+    options = dict(step_fn=step, has_aux=True, return_value=True, mask=mask, chunk_size=8)
     grads, losses, aux = run.learner.etrace_grad(run.xs, run.ys, **options)
     r = oracle.simulate(run.case.net, run.case.params, run.case.xs)[2]
     np.testing.assert_allclose(aux, r, rtol=1e-10, atol=1e-12)
@@ -293,7 +290,7 @@ def test_gradients_have_the_structure_and_unit_of_their_parameters():
 def test_without_a_trace_only_the_newest_step_counts():
     """`NoTrace` is D-RTRL with D = 0: its trace is f x of the last step, and its gradient another one."""
     run = Run("recurrent alif", etrax.NoTrace)
-    mine = run.grad(7)
+    mine = run.grad(8)
     expected, _, _ = reference(run.case)
     assert error(mine, expected) > 0.1
     trace = run.learner.get_etrace_of(("proj0_0", "comm", "weight"))["proj0_0", "syn", "g"]
@@ -303,7 +300,7 @@ def test_without_a_trace_only_the_newest_step_counts():
 
 def test_a_saved_trace_continues_in_a_fresh_model():
     """Traces are keyed by the state paths of the model: loaded into a new one, the run goes on bit for bit."""
-    first, second = Run("layered two leaky"), Run("layered two leaky")
+    first, second = Run("layered two lif"), Run("layered two lif")
     half = T // 2
     first.learner.etrace_evolve(first.xs[:half])
     saved = {path: jax.tree.map(np.asarray, state.value) for path, state in first.learner.states().items()}
