@@ -12,7 +12,7 @@ import etrax
 from etrax.neurons import ALIF, LeakyReadout
 from etrax.synapses import CUBA, AlignPostProj, Expon
 
-T, B, I = 20, 3, 4
+T, B, I = 21, 3, 4
 
 
 def weights(*shape, scale=4.0):
@@ -189,23 +189,35 @@ LAYERS = {  # not between vectors of one size
 
 
 class Net(brainstate.nn.Module):
-    """Feed-forward; with ``loop``, that layer leads back from the spikes of the step before."""
+    """Feed-forward, through one layer or the mean of several; ``loops`` lead back from the spikes of the step before.
 
-    def __init__(self, comm, out_size, loop=None, stop=False, neuron=None):
+    The layers of each kind share a synapse: ``syn``, ``syn1``, ... and ``loop``, ``loop1``, ...
+    """
+
+    def __init__(self, comm, out_size, loops=(), stop=False, neuron=None):
         super().__init__()
         self.neu = neuron or ALIF(out_size, tau=10 * u.ms, tau_a=40 * u.ms)
-        self.syn = AlignPostProj(comm=comm, syn=Expon(out_size, tau=5 * u.ms), out=CUBA(), post=self.neu)
-        if loop is not None:
-            self.loop = AlignPostProj(comm=loop, syn=Expon(out_size, tau=8 * u.ms), out=CUBA(), post=self.neu)
+        comms = comm if isinstance(comm, list) else [comm]
+        self.forward, self.back = (
+            [f"{name}{k or ''}" for k in range(n)] for name, n in (("syn", len(comms)), ("loop", len(loops)))
+        )
+        for names, layers, tau in ((self.forward, comms, 5 * u.ms), (self.back, loops, 8 * u.ms)):
+            for name, layer in zip(names, layers, strict=True):
+                out = CUBA.desc(u.volt / len(layers))
+                made = AlignPostProj(
+                    comm=layer, syn=Expon.desc(out_size, tau=tau), out=out, post=self.neu, label=name[:3]
+                )
+                setattr(self, name, made)
         n = int(np.prod(out_size))
         self.out = LeakyReadout(out_size, 2, tau=10 * u.ms, w_init=u.get_mantissa(weights(n, 2)), pre=self.neu)
         self.stop = stop
 
     def update(self, x):
-        self.syn(x)
-        if hasattr(self, "loop"):
-            z = self.neu.get_spike()
-            self.loop(jax.lax.stop_gradient(z) if self.stop else z)
+        for name in self.forward:
+            getattr(self, name)(x)
+        z = jax.lax.stop_gradient(self.neu.get_spike()) if self.stop else self.neu.get_spike()
+        for name in self.back:
+            getattr(self, name)(z)
         return self.out(self.neu())
 
 

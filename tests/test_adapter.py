@@ -14,7 +14,7 @@ from etrax.neurons import LeakyReadout
 from etrax.synapses import COBA, CUBA, AlignPostProj, DeltaProj, Expon
 
 bp = pytest.importorskip("brainpy.state", reason="comes with the extra `test`")
-T, B, N_IN, N = 30, 2, 5, 4
+T, B, N_IN, N = 28, 2, 5, 4
 
 
 class Mine(brainstate.nn.Dynamics):

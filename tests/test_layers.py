@@ -52,13 +52,13 @@ def differentiable(kind):
     return np.allclose(jax.grad(product)(weight), x[0, row] * (column + 1.0))
 
 
-@pytest.fixture(autouse=True)
-def _as_far_as_the_library_goes(request):
-    name = getattr(getattr(request.node, "callspec", None), "params", {}).get("name")
-    if name in COMPILED and missing():
-        pytest.skip(f"this release of brainstate needs {missing()} for {name}")
-    if name in ("CSR", "COO") and not differentiable(name):
-        pytest.skip(f"this release of brainunit differentiates products with a {name} wrongly")
+def available(names):
+    """Those that the installed releases of brainstate and brainunit can do; the test is skipped if there is none."""
+    wrong = {kind for kind in ("CSR", "COO") if not differentiable(kind)}
+    found = [name for name in names if not (name in COMPILED and missing()) and name not in wrong]
+    if not found:
+        pytest.skip(f"these releases of brainstate and brainunit cannot do {', '.join(names)}")
+    return found
 
 
 def train(net, algorithm, sequences, batch=True, chunk_size=None, penalty=None, **options):
@@ -82,21 +82,36 @@ def close(grads, expected, tolerance=1e-9):
         np.testing.assert_allclose(got, exact, rtol=tolerance, atol=tolerance * np.abs(exact).max())
 
 
-RECURRENT = ("CSR", "OneToOne", "SignedWLinear", "FixedNumConn")  # of the default run, and these without recurrence
-FEED_FORWARD = ("AllToAll over an axis", "to two dimensions", "Conv2d", "LoRA", "SoftplusT", "COO", "not affine")
-WITHOUT_BATCH = ("Linear", "CSR", "OneToOne of two dimensions", "FixedNumConn, one weight", "user's own")
+def groups(names, quick):
+    """The layers ``quick`` side by side in one network; and in the slow run the others, six by six."""
+    rest = [name for name in names if name not in quick]
+    slow = [tuple(rest[k : k + 6]) for k in range(0, len(rest), 6)]
+    return [pytest.param(quick, id="some"), *(pytest.param(g, id=", ".join(g), marks=pytest.mark.slow) for g in slow)]
 
 
+VECTORS = [name for name in LAYERS if name in SQUARE]
+SHAPED = [name for name in LAYERS if name not in SQUARE]
+FEED_FORWARD = ("CSR", "COO", "LoRA", "SoftplusT", "user's own", "not affine")
+
+
+@pytest.mark.parametrize("batch", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
-    ("name", "batch"),
-    [pytest.param(n, True, marks=[] if n in FEED_FORWARD else pytest.mark.slow) for n in LAYERS]
-    + [pytest.param(n, False, marks=pytest.mark.slow if n != "CSR" else []) for n in WITHOUT_BATCH],
+    "names",
+    [
+        *groups(VECTORS, FEED_FORWARD),
+        *(pytest.param((n,), marks=[] if n == "Conv2d" else pytest.mark.slow) for n in SHAPED),
+    ],
 )
-def test_exact_on_a_feed_forward_network(name, batch):
-    expected, _ = gradient(etrax.BPTT, name, batch)
+def test_exact_on_a_feed_forward_network(names, batch):
+    in_size, out_size, _ = LAYERS[names[0]]
+
+    def run(algorithm, **options):
+        net = Net([LAYERS[name][2]() for name in available(names)], out_size)
+        return train(net, algorithm, data(in_size, batch), batch, **options)[0]
+
+    expected = run(etrax.BPTT)
     assert all(float(np.abs(g).max()) > 1e-6 for g in jax.tree.leaves(expected))
-    grads, _ = gradient(etrax.D_RTRL, name, batch, chunk_size=7)
-    close(grads, expected)
+    close(run(etrax.D_RTRL, chunk_size=7), expected)
 
 
 @pytest.mark.parametrize("carry", thorough(["dense", "window"], "dense"))
@@ -112,12 +127,13 @@ def test_weights_and_inputs_of_less_precision_than_the_states(carry):
         close(grads, expected, 1e-6)
 
 
-@pytest.mark.parametrize("name", thorough(SQUARE, *RECURRENT))
-def test_exact_on_a_recurrent_network(name):
+@pytest.mark.parametrize("names", groups(SQUARE, ("CSR", "OneToOne", "SignedWLinear", "FixedNumConn")))
+def test_exact_on_a_recurrent_network(names):
     """The gradient is that of BPTT with stopped gradients at the inputs of projections, in any chunk."""
+    names = available(names)
 
     def net(stop):
-        return Net(linear(N, N, b_init=None), N, loop=SQUARE[name][1](N, N), stop=stop)
+        return Net(linear(N, N, b_init=None), N, loops=[SQUARE[name][1](N, N) for name in names], stop=stop)
 
     (xs, ys), losses = data(N, True), lambda learner: lambda x, y: jnp.mean((learner(x) - y) ** 2)
     expected, _ = train(net(True), etrax.BPTT, (xs, ys))
@@ -128,8 +144,10 @@ def test_exact_on_a_recurrent_network(name):
         learner.reset_state()
         grads = learner.etrace_grad(xs, ys, step_fn=step, chunk_size=chunk)
         close(jax.tree.map(u.get_mantissa, grads, is_leaf=lambda v: isinstance(v, u.Quantity)), expected)
-    (line, *_) = (line for line in str(learner.report()).splitlines() if "through loop" in line)
-    assert SQUARE[name][0] in line
+    report = learner.report().lines
+    for k, name in enumerate(names):
+        line = next(line for line in report if f"trace through loop{k or ''} " in line)
+        assert SQUARE[name][0] in line, line
 
 
 @pytest.mark.parametrize("name", thorough(["Conv1d", "not affine"], "not affine"))
@@ -175,6 +193,7 @@ def test_a_prior_of_the_weights_adds_its_gradient():
 )
 def test_sparse_layers_have_every_carry(name, carry):
     """Within one chunk all but an outer product are exact; a trace is as long as the parameter."""
+    available([name])
     grads, _ = gradient(etrax.D_RTRL, name, True, chunk_size=T, carry=carry)
     if carry == "rank1":
         close(grads, gradient(etrax.D_RTRL, name, True, chunk_size=7, carry=carry)[0])
@@ -198,6 +217,7 @@ def test_sparse_layers_have_every_carry(name, carry):
 )
 def test_the_trace_is_the_derivative_of_the_state(name):
     """In a network without spikes: by the weights themselves, per sample, in units."""
+    available([name])
     xs = data(N, True)[0][:6]
 
     def net():
