@@ -195,6 +195,7 @@ def test_a_shared_synapse_is_described():
 
 
 def test_random_numbers_are_drawn_once_per_step():
+    brainstate.random.DEFAULT.restore_value(np.array([3, 4], np.uint32))  # as in a program that has drawn none yet
     both(lambda plain: Net(Noisy(), SYNAPSES["Expon"](), MA, 5.0, plain=plain), chunk_size=7)
 
 

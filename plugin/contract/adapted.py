@@ -49,6 +49,9 @@ class Adapted(Dynamics):
         self.module: Any = module
         self.output: brainstate.HiddenState | None = None
         self._proved: set = set()
+        own = module.states(brainstate.random.RandomState).values()
+        for state in (brainstate.random.DEFAULT, *own):
+            state.value  # noqa: B018 - a key is made when it is first read, which must not be inside a transformation
 
     def __getattr__(self, name: str) -> Any:
         """The module's attributes: states and constants of what is wrapped can be read from its adapter."""
