@@ -53,7 +53,7 @@ class Dynamics(Declared, brainstate.nn.Dynamics):
         return {}
 
     def transition(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Old states and drives by name, new states out; pure and element-wise."""
+        """Old states and drives by name, new states out; pure and element-wise: equation (1) of docs/mathematics.md."""
         raise NotImplementedError(f"{type(self).__name__} must define `transition(...)`.")
 
     @derived

@@ -58,7 +58,7 @@ def transpose_apply(block: Entries, vector: dict[Hashable, Any]) -> dict[Hashabl
 
 
 def compose(entries: Entries, rows: dict[str, dict]) -> dict[str, dict]:
-    """Chain rule: entries of a part, whose sources are described by ``rows``, give the rows of its outputs.
+    """Chain rule, equation (10) of docs/mathematics.md: entries of a part, its sources described by ``rows``, give its rows.
 
     ``rows[source]`` maps the ultimate sources (old states, drives) to coefficients; so does
     each row returned. Sources without a row (a current that no synapse feeds) drop out.

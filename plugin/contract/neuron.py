@@ -82,7 +82,10 @@ class Neuron(Dynamics):
         raise NotImplementedError(f"{type(self).__name__} must define `get_spike(...)`.")
 
     def surrogate(self, x) -> Any:
-        """Derivative of the spike function at the scaled distance ``x`` from threshold."""
+        """Derivative of the spike function at the scaled distance ``x`` from threshold.
+
+        It is ``H'`` in equation (43) of docs/mathematics.md.
+        """
         return jax.jvp(self.spk_fun, (x,), (u.math.ones_like(x),))[1]
 
     def spike_jacobian(self, *args: Any, **kwargs: Any) -> Entries:
@@ -131,7 +134,7 @@ class Neuron(Dynamics):
         return V - (V_th - self.V_reset) * spike
 
     def reset_size(self, V):
-        """By how much a spike lowers the potential, as far as the gradient sees it."""
+        """By how much a spike lowers the potential, as far as the gradient sees it: equation (44) of docs/mathematics.md."""
         if self.detach_reset:
             return None
         return (self.V_th if self.spk_reset == "soft" else V) - self.V_reset

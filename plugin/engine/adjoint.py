@@ -1,9 +1,7 @@
 """The adjoint of one population: an element-wise scan back through time.
 
-    a_t = L_t + D_{t+1}^T a_{t+1},        M_t = D_K ... D_{t+1}
-
-with the learning signals ``L_t`` and the Jacobian ``D_t``. No weight enters: what the weights' gradients and traces
-need of it are factors that are multiplied with their inputs in one product over the chunk.
+See equations (22) to (25) of docs/mathematics.md. No weight enters: what the weights' gradients and traces need of it are
+factors that are multiplied with their inputs in one product over the chunk.
 """
 
 from __future__ import annotations
@@ -144,9 +142,9 @@ class Adjoint:
 
     def _pass_back(self, passed: Passed, D: Entries, f: Entries, at: Steps) -> Passed:
         L = at.signals
-        a = {s: b + L[s] if s in L else b for s, b in passed.back.items()}
+        a = {s: b + L[s] if s in L else b for s, b in passed.back.items()}  # (22)
         credit = passed.credit
-        if credit is not None:
+        if credit is not None:  # (23)
             credit = {
                 d: self._note(d, noted, sum(v * a[s] for (s, d2), v in f.items() if d2 == d), Kind.VARYING, at.numbers)
                 for d, noted in credit.items()
@@ -156,7 +154,7 @@ class Adjoint:
 
     def _pass_forms(self, passed: Passed, D: Entries, f: Entries, at: Steps) -> Passed:
         M, trace = passed.M, self.structure.trace
-        F, M = matmul(M, f), self.product(M, D)
+        F, M = matmul(M, f), self.product(M, D)  # (25)
         noted = {
             d: {s: self._note(d, old, F[s, d], trace[d][s], at.numbers) for s, old in noted.items()}
             for d, noted in passed.F.items()

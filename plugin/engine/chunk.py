@@ -1,4 +1,4 @@
-"""One chunk of time: the parallel form of D-RTRL.
+"""One chunk of time: the parallel form of D-RTRL, equations (22) to (27) of docs/mathematics.md.
 
 1. multiply what enters from outside for the whole chunk (`Engine._send_ahead`), then scan the dynamics alone and keep the
    states and what entered and left the projections (`Engine._simulate`);

@@ -218,7 +218,7 @@ class Layer:
     # -- gradients -----------------------------------------------------------------------
 
     def gradient(self, values, x, ct):
-        """Gradient of the layer's parameters from the steps of a chunk themselves.
+        """Gradient of the layer's parameters from the steps of a chunk, equation (27) of docs/mathematics.md.
 
         Parameters
         ----------

@@ -41,7 +41,8 @@ class Known(Listener):
 class Zeros(Listener):
     """Adds a zero to each new state, ``{id(state): array}``, so that a derivative with respect to it can be taken.
 
-    Those of the states in ``late`` are added when the model has stepped: nothing in the step depends on them.
+    See equation (18) of docs/mathematics.md: what a population reads of itself is without the zeros. Those of the states
+    in ``late`` are added when the model has stepped: nothing in the step depends on them.
     """
 
     def __init__(self, zeros: dict[int, jax.Array], late: frozenset[int] = frozenset()):

@@ -1,8 +1,9 @@
 """Looking at a chunk that has run, block by block from its end: Jacobian, learning signals, adjoints.
 
-All steps of a block are looked at together, from the stored states: one derivative of the summed loss or, through depth,
-one for each population from the top down, with what the populations above it send back. Then each population's adjoint
-is scanned back through the block (`Adjoint`), which looks at each step again if the entries of its Jacobian are many.
+All steps of a block are looked at together, from the stored states: one derivative of the summed loss, which gives the
+learning signals of equation (18) of docs/mathematics.md, or, through depth, one for each population from the top down, with
+what the populations above it send back, equation (37) of docs/mathematics.md. Then each population's adjoint is scanned back
+through the block (`Adjoint`), which looks at each step again if the entries of its Jacobian are many.
 """
 
 from __future__ import annotations
@@ -181,13 +182,13 @@ class LookBack:
             zeros = {s: jnp.zeros((size, *step.zeros[s].shape), step.zeros[s].dtype) for s in self.signals.states}
             (value, sent), pullback, out = jax.vjp(total, zeros, weights, has_aux=True)
             one, above = jnp.ones_like(value), jax.tree.map(jnp.zeros_like, sent)
-            signals, more = pullback((one, above))
+            signals, more = pullback((one, above))  # (18), (20)
         else:
             _, out = total({}, {})
         passed, steps = dict(begun.passed), {}
         for i in self.signals.order:
             if descend:
-                signals = pullback((one, above))[0]
+                signals = pullback((one, above))[0]  # (37)
             own = {h.name: signals[h.name] for h in self.graph.populations[i].hidden if h.name in signals}
             if i in self.stepwise:
                 steps[i] = Steps(own, blocks_of(i, out.varying, out.constant, steps=size))

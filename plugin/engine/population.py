@@ -3,7 +3,7 @@
 The Jacobian diagonal of the whole is composed by the chain rule from what the parts
 report, in the order of one step: synapses, outputs, neuron, filters of its spikes. The
 same-step coupling (conductance, current, potential, spike, filtered spike) enters here,
-once.
+once: equations (10) and (11) of docs/mathematics.md.
 """
 
 from __future__ import annotations

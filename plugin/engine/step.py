@@ -26,6 +26,8 @@ __all__ = ["NOTHING", "Credit", "Handed", "Observed", "Routes", "Sent", "Step"]
 class Credit:
     """Which ways an error takes inside a chunk, besides those of its own step.
 
+    See equations (37) and (38) of docs/mathematics.md.
+
     Attributes
     ----------
     through_time : bool

@@ -13,7 +13,10 @@ __all__ = ["Blocks", "Structure"]
 
 
 class Blocks(NamedTuple):
-    """The Jacobian of a step: ``D`` with keys (..., new state, old state) and ``f`` with keys (..., new state, drive)."""
+    """The Jacobian of a step: ``D`` with keys (..., new state, old state) and ``f`` with keys (..., new state, drive).
+
+    See equation (11) of docs/mathematics.md.
+    """
 
     D: Entries
     f: Entries
@@ -25,7 +28,7 @@ class Structure:
 
     ``trace[drive][state]`` is the kind of the eligibility trace of the parameters behind a
     drive: uniform means that it does not depend on the postsynaptic neuron. ``suffix`` holds
-    the kinds of a product of many ``D``.
+    the kinds of a product of many ``D``. See equations (28) and (29) of docs/mathematics.md.
     """
 
     D: dict[tuple[str, str], Kind]

@@ -23,7 +23,7 @@ __all__ = ["BPTT"]
 class BPTT(Learner):
     """Backpropagation through time over the given sequence; memory grows with its length.
 
-    Werbos 1990, Proc. IEEE 78(10). The states that the sequence starts from are held constant. Called step by step it
+    Equation (15) of docs/mathematics.md; Werbos 1990, Proc. IEEE 78(10). The states that the sequence starts from are held constant. Called step by step it
     runs the model; a gradient of such calls reaches back to the first of them, and says so once.
 
     Parameters

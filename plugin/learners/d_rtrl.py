@@ -24,7 +24,7 @@ class D_RTRL(OnlineLearner):
     ``D_t`` and ``f_t`` are composed from what the model's modules register; ``x_t`` is what
     enters a projection, ``L_t`` the derivative of the loss of step ``t`` with respect to the
     states of that step. Wang et al. 2026, Nature Communications, doi 10.1038/s41467-026-68453-w,
-    evaluated in parallel over chunks of time.
+    evaluated in parallel over chunks of time. These are equations (17) and (19) of docs/mathematics.md, which derives them.
 
     Parameters
     ----------
@@ -35,9 +35,8 @@ class D_RTRL(OnlineLearner):
         the chunk with the trace across its border. With chunks of one step the two are the same; with one chunk
         the latter is backpropagation through time.
     through_depth : bool
-        Inside a chunk, let credit go down through the memory of upper populations: what a projection sends at step
-        ``t`` gets ``f_t . a_t`` with the adjoint ``a_t = L_t + D_{t+1}^T a_{t+1}`` of the neurons that it feeds, in place of
-        ``f_t . L_t``. With chunks of one step the two are the same. With one chunk, and no loops between or within
+        Inside a chunk, let credit go down through the memory of upper populations, equation (37) of docs/mathematics.md.
+        With chunks of one step it makes no difference. With one chunk, and no loops between or within
         populations, the gradient is that of backpropagation through time for a stack of any depth.
     carry : {'dense', 'window', 'rank1', 'none'}
         What is kept of the traces between chunks: all; the factors of the last steps; one outer product

@@ -1,9 +1,6 @@
-r"""Direct feedback alignment: the error of the output through fixed random weights, and no memory of the past.
+"""Direct feedback alignment: the error of the output through fixed random weights, and no memory of the past.
 
-.. math::
-    \nabla = \sum_t \sum_k B_{jk}\, e_{k,t} \frac{\partial s_{j,t}}{\partial h_{j,t}} f_t \otimes x_t
-
-Nøkland 2016, Advances in Neural Information Processing Systems 29 (arXiv 1609.01596), equation 7, in every step of a
+See equation (42) of docs/mathematics.md. Nøkland 2016, Advances in Neural Information Processing Systems 29 (arXiv 1609.01596), equation 7, in every step of a
 spiking network: e-prop with random feedback, :class:`EProp`, with ``D = 0``. What a trace is worth to e-prop is what it
 has over this.
 """

@@ -1,10 +1,6 @@
-r"""e-prop: eligibility traces with an error that is broadcast from the output.
+"""e-prop: the trace of :class:`D_RTRL`, with an error that is broadcast from the output (`feedback.Feedback`).
 
-.. math::
-    \nabla = \sum_t L_{j,t} \frac{\partial s_{j,t}}{\partial h_{j,t}} \cdot \epsilon_t
-
-with the error :math:`L_{j,t}` of `feedback.Feedback` and the trace :math:`\epsilon_t` of :class:`D_RTRL`.
-Bellec et al. 2020, Nature Communications 11:3625, equations 4, 5 and 28.
+See equations (39) to (41) of docs/mathematics.md. Bellec et al. 2020, Nature Communications 11:3625, equations 4, 5 and 28.
 """
 
 from __future__ import annotations

@@ -1,20 +1,15 @@
-r"""An error that is broadcast from the output, by weights of its own or by those of the readout.
+"""An error that is broadcast from the output, by weights ``B`` of its own or by those of the readout.
 
-.. math::
-    e_{k,t} = \frac{\partial \ell_t}{\partial o_{k,t}}, \qquad
-    L_{j,t} = \sum_k B_{jk}\, e_{k,t}
+See equations (39) to (41) of docs/mathematics.md. What a readout takes from a neuron is its spike, or the filtered spike of a
+``LeakyReadout(pre=)``, whose memory is then in its trace. Every population gets the error directly, never through another
+population. ``B`` is
 
-:math:`o_t` is what the model returns in step ``t`` (the value of ``learner(x)``). What the readout takes from neuron ``j`` is
-:math:`s_j`: its spike, or the filtered spike of a ``LeakyReadout(pre=)``, whose memory is then in its trace. Every
-population gets the error directly, never through another population. :math:`B` is
-
-* *symmetric*: :math:`\partial o_k / \partial s_j`, the output weights;
+* *symmetric*: the output weights;
 * *random*: drawn once (feedback alignment, Lillicrap et al. 2016, Nature Communications 7:13276);
-* *adaptive*: drawn once, then changed as the output weights are, by
-  :math:`\partial \ell_t / \partial B_{jk} = s_{j,t}\, e_{k,t}`.
+* *adaptive*: drawn once, then changed as the output weights are.
 
-Random and adaptive feedback add to the output :math:`\sum_j s_j B_{jk}` and subtract its value: nothing changes but the
-derivative.
+Random and adaptive feedback add to the output what the readout takes, times ``B``, and subtract its value: nothing changes
+but the derivative.
 """
 
 from __future__ import annotations

@@ -214,7 +214,7 @@ class OnlineLearner(Learner):
         """Run one step of the model and advance the traces.
 
         Under ``brainstate.transform.grad`` the result carries the online gradient: the gradient of
-        any loss of this step's outputs (or states) is ``L_t . eps_t``.
+        any loss of this step's outputs (or states) is one term of equations (19) and (20) of docs/mathematics.md.
 
         Raises
         ------

@@ -1,10 +1,7 @@
-r"""Exact real-time recurrent learning, for networks small enough.
+"""Exact real-time recurrent learning, for networks small enough.
 
-    S_t = \frac{\partial h_t}{\partial h_{t-1}} S_{t-1} + \frac{\partial h_t}{\partial\theta},
-    \qquad \nabla = \sum_t \frac{d\ell_t}{d h_t} S_t + \frac{\partial \ell_t}{\partial\theta}
-
-(Williams & Zipser 1989, Neural Computation 1(2).) ``S`` is the influence of every parameter on
-every state of the whole network, so nothing is dropped; it has (states x parameters) entries,
+See equations (13) and (14) of docs/mathematics.md; Williams & Zipser 1989, Neural Computation 1(2). The influence is that of
+every parameter on every state of the whole network, so nothing is dropped; it has (states x parameters) entries,
 which is why diagonal and other approximations exist.
 """
 
@@ -176,7 +173,7 @@ class RTRL(BPTT):
 
                 h = ravel_pytree({i: state[i] for i in recurrent})[0]
                 (_, loss), advance, (new, aux) = jax.linearize(step, h, theta, has_aux=True)
-                influence, slope = jax.vmap(advance)(influence, directions)
+                influence, slope = jax.vmap(advance)(influence, directions)  # (13), (14)
                 return (new, influence, total + weight * slope), (loss, aux)
 
             start = {i: values[i] for i in written}

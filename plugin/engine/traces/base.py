@@ -1,7 +1,6 @@
 """The eligibility trace of the parameters behind one drive, handed from one chunk of time to the next.
 
-It obeys ``eps_K = M_0 eps_0 + sum_t (M_t f_t) (x) x_t`` for each state, with ``M_t = D_K ... D_{t+1}``. What is kept of
-it between chunks is a choice:
+It obeys equation (26) of docs/mathematics.md for each state. What is kept of it between chunks is a choice:
 
 ========  =======================  ==========================================================
 carry     memory per sample        exactness
@@ -162,7 +161,7 @@ class Trace:
         return held
 
     def carried(self, values: Values, held: TraceValue, back) -> dict:
-        """Gradient of the parameters from the trace: ``sum back . eps``.
+        """Gradient of the parameters from the trace, the last term of equation (24) of docs/mathematics.md.
 
         Parameters
         ----------

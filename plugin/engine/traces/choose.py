@@ -137,6 +137,8 @@ def why_not_dense(layer: Layer) -> str:
 def natural_window(graph: Graph, connection: Connection, tolerance: float) -> int:
     """Steps after which the slowest state behind a connection has decayed to ``tolerance``, at rest.
 
+    See equation (31) of docs/mathematics.md.
+
     Raises
     ------
     ValueError

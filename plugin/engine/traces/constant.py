@@ -1,8 +1,7 @@
 """The eligibility trace of a trained constant: time constants, thresholds and the like.
 
-A constant is a drive whose input is always 1: ``eps_K = M_0 eps_0 + sum_t M_t f_t`` with
-``f_t = dh_t / d constant``, one number per neuron and state, so it is kept in full whatever is
-kept of the traces of weights.
+A constant is a drive whose input is always 1, equations (35) and (36) of docs/mathematics.md. Its trace has one number
+per neuron and state, so it is kept in full whatever is kept of the traces of weights.
 """
 
 from __future__ import annotations

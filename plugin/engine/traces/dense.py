@@ -1,4 +1,4 @@
-"""The whole eligibility trace."""
+"""The whole eligibility trace, equations (24), (26) and (29) of docs/mathematics.md."""
 
 from __future__ import annotations
 
@@ -39,14 +39,15 @@ class DenseTrace(LayerTrace):
 
     def advance(self, held, M0, F, x):
         """See `Trace.advance`."""
-        new = jax.tree.map(jnp.add, self.formed({state: F[state] for state in self.kinds}, x), self.aged(held, M0))
+        formed = self.formed({state: F[state] for state in self.kinds}, x)
+        new = jax.tree.map(jnp.add, formed, self.aged(held, M0))  # (26)
         return jax.tree.map(lambda leaf: leaf.astype(self.stored), new)
 
     def formed(self, F, x) -> TraceValue:
         """What steps add to the trace of the states in ``F``."""
         new = {}
         for state, value in F.items():
-            if self.kinds[state] is Kind.UNIFORM:
+            if self.kinds[state] is Kind.UNIFORM:  # (29)
                 every = jnp.broadcast_to(value, x.shape[:2])  # row by row: the input need not be transposed
                 new[state] = {"x": jnp.einsum("rt,rti->ri", every, x)} | (
                     {"one": jnp.sum(value)} if self.layer.bias else {}

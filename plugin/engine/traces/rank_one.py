@@ -15,14 +15,9 @@ __all__ = ["RankOneTrace"]
 
 
 class RankOneTrace(LayerTrace):
-    r"""The trace as one outer product of low-passed factors, ES-D-RTRL.
+    """The trace as one outer product of low-passed factors, ES-D-RTRL: equations (32) to (34) of docs/mathematics.md.
 
-    .. math::
-        \bar x_t = \alpha \bar x_{t-1} + x_t, \qquad
-        \bar f_t = \alpha D_t \bar f_{t-1} + (1 - \alpha) f_t, \qquad
-        \epsilon_t \approx \bar f_t \otimes \bar x_t / (1 - \alpha^t)
-
-    with ``t`` counted in steps. Wang et al. 2026, Nature Communications, doi 10.1038/s41467-026-68453-w.
+    Wang et al. 2026, Nature Communications, doi 10.1038/s41467-026-68453-w.
     """
 
     def __init__(self, graph: Graph, connection: Connection, decay: float):
@@ -64,7 +59,7 @@ class RankOneTrace(LayerTrace):
                 s: jnp.broadcast_to(alpha * aged.get((s, "F"), 0.0) + (1 - alpha) * drive.get(s, 0.0), old.shape)
                 for s, old in held["F"].items()
             }
-            held = {"x": alpha * held["x"] + x, "F": factors, "steps": held["steps"] + 1}
+            held = {"x": alpha * held["x"] + x, "F": factors, "steps": held["steps"] + 1}  # (32), (33)
             return held, (held["x"], self._cotangent(held, L))
 
         held, out = jax.lax.scan(step, held, (jnp.swapaxes(x, 0, 1), steps))
@@ -75,7 +70,7 @@ class RankOneTrace(LayerTrace):
         return sum((back[s] * value for s, value in held["F"].items() if s in back), zero) / self._correction(held)
 
     def _correction(self, held: TraceValue):
-        return jnp.maximum(1.0 - self.decay ** held["steps"], 1e-8)
+        return jnp.maximum(1.0 - self.decay ** held["steps"], 1e-8)  # (34)
 
     def carried(self, values, held: TraceValue, back):
         """See `Trace.carried`."""

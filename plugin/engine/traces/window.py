@@ -16,7 +16,7 @@ __all__ = ["UnkeptTrace", "WindowTrace"]
 
 
 class WindowTrace(LayerTrace):
-    """The factors of the last ``M`` steps: inputs ``x_s`` and ``M_s f_s``, propagated to the present.
+    """The factors of the last steps, brought to the present: equation (30) of docs/mathematics.md.
 
     Serves every layer with a VJP, since no trace of its parameters is formed. ``reason`` says why it was chosen
     in place of a dense trace.
