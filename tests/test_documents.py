@@ -85,14 +85,19 @@ def test_citations_are_noticed(source, numbers):
 
 
 def test_what_the_documents_name_is_there():
-    for document in (MATHEMATICS,):
+    for document in (MATHEMATICS, ROOT / "CONTRIBUTING.md"):
         text = document.read_text()
+        for path in re.findall(r"\]\(([^)#:]+)\)", text):
+            assert (document.parent / path).exists(), f"{document.name} links to {path}"
         for path, name in re.findall(
             r"`((?:tests|benchmarks|plugin|neurons|synapses|docs)/[\w/.]+)(?:::(\w+))?`", text
         ):
             assert (ROOT / path).exists(), f"{document.name} names {path}"
             if name:
                 assert re.search(rf"^def {name}\(", (ROOT / path).read_text(), re.MULTILINE), f"{path} has no {name}"
+        targets = set(re.findall(r"`make ([\w ]+)`", text)) | set(re.findall(r"^make ([\w ]+?) *#", text, re.MULTILINE))
+        phony = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[0].split()
+        assert {word for words in targets for word in words.split()} <= set(phony)
         heads = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
         anchors = {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
         assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= anchors
