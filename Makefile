@@ -1,5 +1,6 @@
 # make demo    train on the handwritten digits and write the figures to demo-output/
 # make test    the tests that take minutes or less; test-slow: the others; lint, types: the checkers
+# make dist    build wheel and source distribution into dist/, and try both in clean environments
 # make clean   remove what was built, the virtual environment included
 #
 # All set-up happens here, in a virtual environment of this folder. Settings, with their defaults:
@@ -11,7 +12,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format types clean
+.PHONY: help demo test test-slow lint format types dist clean
 
 VENV ?= .venv
 OUT ?= demo-output
@@ -50,6 +51,21 @@ types: $(call installed,test) $(call installed,dev)
 	$(BIN)/python -m pip install --quiet --no-deps --target build/types .
 	{ $(BIN)/mypy build/types/etrax && $(BIN)/mypy --no-check-untyped-defs tests &&
 	MYPYPATH=build/types $(BIN)/mypy --config-file= --follow-imports=silent --warn-unused-ignores tests/calls.py; } | sed -E 's,build/types/etrax/(neurons|synapses)/,\1/,; s,build/types/etrax/,plugin/,'
+
+# Each is installed where nothing else is, and tried from a folder where no source lies.
+dist: $(call installed,dev)
+	rm -rf dist build *.egg-info
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	aside=$$(mktemp -d)
+	trap 'rm -rf "$$aside"' EXIT
+	for file in "$(CURDIR)"/dist/*; do
+	    echo "Trying $$(basename "$$file") in a clean environment"
+	    $(BIN)/python -m venv --clear --without-pip "$$aside/venv"
+	    $(BIN)/python -m pip --python "$$aside/venv/bin/python" install --quiet --no-compile "$$file"
+	    (cd "$$aside" && venv/bin/python -I "$(CURDIR)/tests/try_dist.py" "$(CURDIR)" && venv/bin/etrax --help >help.txt)
+	    (cd "$$aside" && venv/bin/etrax --version && grep -q train help.txt)
+	done
 
 clean:
 	rm -rf "$(VENV)" .venv-newer build dist *.egg-info .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

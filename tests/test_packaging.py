@@ -4,6 +4,7 @@ import ast
 import doctest
 import importlib
 import pkgutil
+import re
 import subprocess
 import sys
 import tomllib
@@ -55,6 +56,12 @@ def test_packages_in_pyproject_are_the_folders_on_disk():
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     assert sorted(listed["packages"]) == sorted(on_disk)
     assert listed["package-dir"] == {package: folder for folder, package in FOLDERS.items()}
+
+
+def test_the_citation_is_of_this_version():
+    cited = dict(re.findall(r"^(\w[\w-]*): *(\S.*)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (cited["version"], cited["license"]) == (project["version"], project["license"])
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
