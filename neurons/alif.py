@@ -29,6 +29,15 @@ class ALIF(Neuron):
     """Adaptive leaky integrate-and-fire neuron with states ``V`` (mV) and ``a`` (no unit).
 
     ``detach_reset`` concerns the reset of ``V`` only, not the adaptation.
+
+    Examples
+    --------
+    >>> import brainstate, brainunit as u, etrax
+    >>> brainstate.environ.set(dt=1.0 * u.ms)
+    >>> neuron = etrax.neurons.ALIF(1, tau=10.0 * u.ms, beta=0.5 * u.mV)
+    >>> neuron.init_state()
+    >>> [t for t in range(50) if neuron(2.0 * u.mA)[0]]  # later and later, as the threshold rises
+    [6, 19, 39]
     """
 
     R: Any = Constant(

@@ -27,7 +27,23 @@ __all__ = ["CubaLIF"]
 
 
 class CubaLIF(FixedThreshold):
-    """Leaky integrate-and-fire neuron with states ``g`` (mA) and ``V`` (mV)."""
+    """Leaky integrate-and-fire neuron with states ``g`` (mA) and ``V`` (mV).
+
+    Examples
+    --------
+    >>> import brainstate, brainunit as u, etrax
+    >>> brainstate.environ.set(dt=1.0 * u.ms)
+    >>> import jax.numpy as jnp
+    >>> neuron = etrax.neurons.CubaLIF(1, tau_syn=5.0 * u.ms)
+    >>> comm = brainstate.nn.Linear(1, 1, w_init=jnp.array([[2.0]]) * u.mA, b_init=None)
+    >>> projection = etrax.synapses.DeltaProj(comm=comm, post=neuron)  # onto its current, its first state
+    >>> neuron.init_state()
+    >>> for spike in (1.0, 0.0):
+    ...     projection(jnp.array([spike]))
+    ...     _ = neuron()
+    >>> round(float(neuron.g.value[0] / u.mA), 3)  # 2 exp(-1 / 5)
+    1.637
+    """
 
     R: Any = Constant(
         default=1.0 * u.ohm, above=0, doc="Membrane resistance, scalar or one value per neuron (as all below)."

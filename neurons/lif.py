@@ -26,7 +26,17 @@ __all__ = ["LIF"]
 
 
 class LIF(FixedThreshold):
-    """Leaky integrate-and-fire neuron with state ``V`` (mV)."""
+    """Leaky integrate-and-fire neuron with state ``V`` (mV).
+
+    Examples
+    --------
+    >>> import brainstate, brainunit as u, etrax
+    >>> brainstate.environ.set(dt=1.0 * u.ms)
+    >>> neuron = etrax.neurons.LIF(1, tau=10.0 * u.ms)
+    >>> neuron.init_state()
+    >>> [int(neuron(2.0 * u.mA)[0]) for _ in range(10)]  # it comes to 2 mV; 1 mV takes 10 ms * log 2
+    [0, 0, 0, 0, 0, 0, 1, 0, 0, 0]
+    """
 
     R: Any = Constant(
         default=1.0 * u.ohm, above=0, doc="Membrane resistance, scalar or one value per neuron (as all below)."

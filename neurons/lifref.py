@@ -29,7 +29,17 @@ __all__ = ["LIFRef"]
 
 
 class LIFRef(FixedThreshold):
-    """Leaky integrate-and-fire neuron with states ``V`` (mV) and ``refractory`` (steps left, no unit)."""
+    """Leaky integrate-and-fire neuron with states ``V`` (mV) and ``refractory`` (steps left, no unit).
+
+    Examples
+    --------
+    >>> import brainstate, brainunit as u, etrax
+    >>> brainstate.environ.set(dt=1.0 * u.ms)
+    >>> neuron = etrax.neurons.LIFRef(1, tau=10.0 * u.ms, tau_ref=5.0 * u.ms)
+    >>> neuron.init_state()
+    >>> [t for t in range(50) if neuron(3.0 * u.mA)[0]]  # five steps of rest, then three to the threshold
+    [4, 12, 20, 28, 36, 45]
+    """
 
     R: Any = Constant(
         default=1.0 * u.ohm, above=0, doc="Membrane resistance, scalar or one value per neuron (as all below)."

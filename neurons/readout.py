@@ -31,6 +31,16 @@ class LeakyReadout(Filter):
     ------
     ValueError
         If ``pre`` has another shape than ``in_size``.
+
+    Examples
+    --------
+    >>> import brainstate, brainunit as u, etrax
+    >>> brainstate.environ.set(dt=1.0 * u.ms)
+    >>> import jax.numpy as jnp
+    >>> readout = etrax.neurons.LeakyReadout(2, 1, tau=10.0 * u.ms, w_init=jnp.array([[1.0], [-1.0]]))
+    >>> readout.init_state()
+    >>> [round(float(readout(jnp.array(z))[0]), 3) for z in ([1.0, 0.0], [0.0, 0.0], [0.0, 1.0])]
+    [1.0, 0.905, -0.181]
     """
 
     out_size: Any = argument(doc="Number of outputs: an int or a tuple of int.")

@@ -21,7 +21,18 @@ __all__ = ["Alpha"]
 
 
 class Alpha(Synapse):
-    """Alpha-function synapse with states ``g`` and ``h`` (mS unless ``g_initializer`` has another unit)."""
+    """Alpha-function synapse with states ``g`` and ``h`` (mS unless ``g_initializer`` has another unit).
+
+    Examples
+    --------
+    >>> import brainstate, brainunit as u, etrax
+    >>> brainstate.environ.set(dt=1.0 * u.ms)
+    >>> syn = etrax.synapses.Alpha(1, tau=4.0 * u.ms)
+    >>> syn.init_state()
+    >>> g = [float(syn(y * u.mS)[0] / u.mS) for y in [1.0] + 9 * [0.0]]
+    >>> g[0], g.index(max(g))  # nothing at first; the most after the time constant
+    (0.0, 4)
+    """
 
     tau: Any = Constant(default=8.0 * u.ms, above=0, doc="Time constant, scalar or one value per postsynaptic neuron.")
     g_initializer: Any = argument(

@@ -29,6 +29,16 @@ class DualExpon(Synapse):
     ------
     ValueError
         If ``normalize`` and the time constants are equal.
+
+    Examples
+    --------
+    >>> import brainstate, brainunit as u, etrax
+    >>> brainstate.environ.set(dt=1.0 * u.ms)
+    >>> syn = etrax.synapses.DualExpon(1, tau_decay=10.0 * u.ms, tau_rise=2.0 * u.ms)
+    >>> syn.init_state()
+    >>> g = [float(syn(y * u.mS)[0] / u.mS) for y in [1.0] + 29 * [0.0]]
+    >>> g.index(max(g)), round(max(g), 1)
+    (4, 1.0)
     """
 
     tau_decay: Any = Constant(

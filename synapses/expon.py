@@ -21,7 +21,17 @@ __all__ = ["Expon"]
 
 
 class Expon(Synapse):
-    """Exponentially decaying synapse with state ``g`` (mS unless ``g_initializer`` has another unit)."""
+    """Exponentially decaying synapse with state ``g`` (mS unless ``g_initializer`` has another unit).
+
+    Examples
+    --------
+    >>> import brainstate, brainunit as u, etrax
+    >>> brainstate.environ.set(dt=1.0 * u.ms)
+    >>> syn = etrax.synapses.Expon(1, tau=10.0 * u.ms)
+    >>> syn.init_state()
+    >>> [round(float(syn(y * u.mS)[0] / u.mS), 3) for y in (1.0, 0.0, 0.0)]
+    [1.0, 0.905, 0.819]
+    """
 
     tau: Any = Constant(default=8.0 * u.ms, above=0, doc="Time constant, scalar or one value per postsynaptic neuron.")
     g_initializer: Any = argument(

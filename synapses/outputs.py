@@ -24,7 +24,14 @@ __all__ = ["COBA", "CUBA", "MgBlock"]
 
 
 class CUBA(SynOut):
-    """Current-based output."""
+    """Current-based output.
+
+    Examples
+    --------
+    >>> import brainunit as u, etrax
+    >>> etrax.synapses.CUBA(scale=2.0 * u.volt).update(3.0 * u.mS, -65.0 * u.mV).to_decimal(u.mA)
+    6.0
+    """
 
     scale: Any = Constant(
         default=u.volt, doc="Driving force that stands in for ``E - V``, a quantity or a unit; 1 V turns mS into mA."
@@ -44,7 +51,14 @@ class CUBA(SynOut):
 
 
 class COBA(SynOut):
-    """Conductance-based output."""
+    """Conductance-based output.
+
+    Examples
+    --------
+    >>> import brainunit as u, etrax
+    >>> etrax.synapses.COBA(E=0.0 * u.mV).update(3.0 * u.mS, -65.0 * u.mV).to_decimal(u.uA)
+    195.0
+    """
 
     E: Any = Constant(doc="Reversal potential.")
 

@@ -99,6 +99,23 @@ class AlignPostProj(Projection):
         If an argument is of the wrong kind, naming it.
     ValueError
         If the synapse's shape is not that of ``post``.
+
+    Examples
+    --------
+    >>> import brainstate, brainunit as u, etrax
+    >>> brainstate.environ.set(dt=1.0 * u.ms)
+    >>> import jax.numpy as jnp
+    >>> weights = jnp.array([[2.0], [-1.0]])
+    >>> neuron = etrax.neurons.LIF(1, tau=10.0 * u.ms)
+    >>> comm = brainstate.nn.Linear(2, 1, w_init=weights * u.mS, b_init=None)
+    >>> syn, out = etrax.synapses.Expon(1, tau=5.0 * u.ms), etrax.synapses.CUBA()
+    >>> projection = etrax.synapses.AlignPostProj(comm=comm, syn=syn, out=out, post=neuron)
+    >>> _ = brainstate.nn.init_all_states(projection), brainstate.nn.init_all_states(neuron)
+    >>> for spikes in ([1.0, 0.0], [0.0, 1.0]):
+    ...     projection(jnp.array(spikes))
+    ...     _ = neuron()
+    >>> round(float(syn.g.value[0] / u.mS), 3)  # 2 exp(-1 / 5) - 1
+    0.637
     """
 
     def __init__(self, *modules, comm, syn, out, post, label: str | None = None, delay=None):
@@ -147,6 +164,22 @@ class CurrentProj(Projection):
     ------
     TypeError
         If an argument is of the wrong kind, naming it.
+
+    Examples
+    --------
+    >>> import brainstate, brainunit as u, etrax
+    >>> brainstate.environ.set(dt=1.0 * u.ms)
+    >>> import jax.numpy as jnp
+    >>> weights = jnp.array([[2.0], [-1.0]])
+    >>> neuron = etrax.neurons.LIF(1, tau=10.0 * u.ms)
+    >>> comm = brainstate.nn.Linear(2, 1, w_init=weights, b_init=None)
+    >>> ampa, out = etrax.synapses.AMPA(2), etrax.synapses.COBA(E=5.0 * u.mV)
+    >>> projection = etrax.synapses.CurrentProj(ampa, comm=comm, out=out, post=neuron)
+    >>> _ = brainstate.nn.init_all_states(projection), brainstate.nn.init_all_states(neuron)
+    >>> projection(jnp.array([1.0, 0.0]))
+    >>> _ = neuron()
+    >>> (ampa.g.value > 0.0 * u.mS).tolist(), bool(neuron.V.value[0] > 0.0 * u.mV)
+    ([True, False], True)
     """
 
     def __init__(self, *prefetch, comm, out, post, delay=None):
@@ -190,6 +223,21 @@ class DeltaProj(Projection):
     ----------
     *prefetch, comm, post, label
         See :class:`Projection`.
+
+    Examples
+    --------
+    >>> import brainstate, brainunit as u, etrax
+    >>> brainstate.environ.set(dt=1.0 * u.ms)
+    >>> import jax.numpy as jnp
+    >>> weights = jnp.array([[2.0], [-1.0]])
+    >>> neuron = etrax.neurons.LIF(1, tau=10.0 * u.ms)
+    >>> comm = brainstate.nn.Linear(2, 1, w_init=weights * u.mV, b_init=None)
+    >>> projection = etrax.synapses.DeltaProj(comm=comm, post=neuron)
+    >>> neuron.init_state()
+    >>> projection(jnp.array([1.0, 1.0]))
+    >>> spikes = neuron()
+    >>> float(neuron.V.value[0] / u.mV), float(spikes[0])  # the potential jumps by 2 mV - 1 mV
+    (1.0, 1.0)
     """
 
     def __init__(self, *prefetch, comm, post, label: str | None = None):

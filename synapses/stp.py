@@ -24,7 +24,18 @@ __all__ = ["STP"]
 
 
 class STP(Filter):
-    """Facilitating and depressing synapses with states ``u``, ``x`` and ``r`` (no unit); returns ``r``."""
+    """Facilitating and depressing synapses with states ``u``, ``x`` and ``r`` (no unit); returns ``r``.
+
+    Examples
+    --------
+    >>> import brainstate, brainunit as u, etrax
+    >>> brainstate.environ.set(dt=1.0 * u.ms)
+    >>> import jax.numpy as jnp
+    >>> stp = etrax.synapses.STP(1, U=0.5, tau_d=200.0 * u.ms, tau_f=10.0 * u.ms)
+    >>> stp.init_state()
+    >>> [round(float(stp(jnp.ones(1))[0]), 2) for _ in range(4)]  # spikes in a row pass with less and less
+    [0.7, 0.24, 0.06, 0.02]
+    """
 
     name: str | None = argument(default=None, doc="Name of the module.")
     U: Any = Constant(

@@ -120,6 +120,16 @@ def benchmark_figures(model: brainstate.nn.Module, xs: Any) -> BenchmarkFigures:
     ------
     ValueError
         If ``dt`` is not set or ``xs`` has no axes for time and samples.
+
+    Examples
+    --------
+    >>> import brainstate, brainunit as u, etrax
+    >>> brainstate.environ.set(dt=1.0 * u.ms)
+    >>> task = etrax.tasks.get("patterns", duration=50.0 * u.ms)
+    >>> net, batch = etrax.network.build(task, etrax.tasks.Recipe(n_rec=6)), next(task.train(batch_size=2))
+    >>> figures = etrax.benchmark_figures(net, batch.xs)
+    >>> figures.row()["footprint_bytes"], 0.9 < figures.activation_sparsity < 1.0
+    (828, True)
     """
     probe = Probe(model)
     run = probe(xs)

@@ -135,6 +135,22 @@ def gradient_report(
     ------
     ValueError
         If ``windows`` is not a whole number above 0, or for what `D_RTRL.etrace_grad` refuses.
+
+    Examples
+    --------
+    >>> import brainstate, brainunit as u, etrax
+    >>> brainstate.environ.set(dt=1.0 * u.ms)
+    >>> import jax.numpy as jnp
+    >>> task = etrax.tasks.get("patterns", duration=50.0 * u.ms)
+    >>> net = etrax.network.build(task, etrax.tasks.Recipe(n_rec=6, weight_scale=10.0 * u.mS))
+    >>> xs, ys, _ = map(jnp.asarray, next(task.train(batch_size=2)))
+    >>> learner = etrax.compile(net, etrax.D_RTRL, xs[0], batch_size=2)
+    >>> def loss(x, y):
+    ...     return jnp.mean((learner(x) - y) ** 2)
+    >>> report = etrax.gradient_report(learner, xs, ys, step_fn=loss, windows=2)
+    >>> recurrent, readout = report.cosine  # in the order of `report.parameters`
+    >>> bool(0.5 < recurrent < 1.0), round(float(readout), 6), report.meaningful
+    (True, 1.0, True)
     """
     dt = check_dt()
     T = check_sequences(sequences)

@@ -76,6 +76,16 @@ class Comparison:
     ValueError
         If something is unknown or not positive, the task is a regression, the folder cannot be written, or it holds runs
         of other settings.
+
+    Examples
+    --------
+    >>> import brainstate, brainunit as u, etrax
+    >>> brainstate.environ.set(dt=1.0 * u.ms)
+    >>> import tempfile
+    >>> task = etrax.tasks.get("dms", delay=20.0 * u.ms)
+    >>> comparison = etrax.comparison.Comparison(task, tempfile.mkdtemp(), methods=("d_rtrl", "bptt"), seeds=2)
+    >>> comparison.missing()  # what `comparison.run()` will do
+    [('d_rtrl', 0), ('bptt', 0), ('d_rtrl', 1), ('bptt', 1)]
     """
 
     def __init__(  # noqa: PLR0913 - keyword arguments that the docstring explains one by one

@@ -50,6 +50,25 @@ def adapt(module: Any, kind: str | None = None) -> Any:
         If it is no module with ``update``, or is one of this package already.
     ValueError
         If ``kind`` has another value.
+
+    Examples
+    --------
+    >>> import brainstate, brainunit as u, etrax
+    >>> brainstate.environ.set(dt=1.0 * u.ms)
+    >>> import braintools
+    >>> class Leaky(brainstate.nn.Dynamics):
+    ...     def init_state(self, batch_size=None):
+    ...         zero = braintools.init.Constant(0.0 * u.mV)
+    ...         self.V = brainstate.HiddenState(braintools.init.param(zero, self.varshape, batch_size))
+    ...     def get_spike(self):
+    ...         return braintools.surrogate.ReluGrad()(self.V.value / u.mV - 1.0)
+    ...     def update(self, x=0.0 * u.mA):
+    ...         self.V.value = 0.9 * (self.V.value - self.get_spike() * u.mV) + 0.1 * u.ohm * x
+    ...         return self.get_spike()
+    >>> neuron = etrax.adapt(Leaky(1))
+    >>> neuron.init_state()
+    >>> isinstance(neuron, etrax.Neuron), [int(neuron(2.0 * u.mA)[0]) for _ in range(9)]
+    (True, [0, 0, 0, 0, 0, 0, 1, 0, 0])
     """
     if kind not in (None, "neuron", "synapse"):
         raise ValueError(f"`kind` must be 'neuron' or 'synapse', got {kind!r}.")

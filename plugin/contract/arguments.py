@@ -35,6 +35,14 @@ def argument(*, default: Any = REQUIRED, doc: str = "", kw_only: bool = False) -
         What it is, for the docstring. One that the base class takes needs none.
     kw_only : bool
         Whether it is given by keyword only.
+
+    Examples
+    --------
+    >>> import inspect, etrax
+    >>> class Scaled(etrax.Filter):
+    ...     gain: float = etrax.argument(default=2.0, doc="Factor of what comes out.")
+    >>> Scaled(3).gain, Scaled(3, gain=4.0).gain
+    (2.0, 4.0)
     """
     return Argument(default, doc, kw_only)
 

@@ -73,6 +73,20 @@ def check_jacobian(module: Dynamics | SynOut, *, points: int = 8, rtol: float = 
     ValueError
         If ``dt`` is not set or ``points`` is no whole number above 0; if an entry is wrong, is missing or has the wrong unit (it is named, with both
         values); if the transition mixes neurons.
+
+    Examples
+    --------
+    >>> import brainstate, brainunit as u, etrax
+    >>> brainstate.environ.set(dt=1.0 * u.ms)
+    >>> class Wrong(etrax.neurons.LIF):
+    ...     def jacobian(self, V, *, current, delta):
+    ...         return {**super().jacobian(V, current=current, delta=delta), ("V", "V"): 1.0}
+    >>> sorted(etrax.check_jacobian(etrax.neurons.LIF(3)).errors)
+    [('V', 'V'), ('V', 'current'), ('V', 'delta'), ('V', 'slope'), ('z', 'V')]
+    >>> etrax.check_jacobian(Wrong(3))
+    Traceback (most recent call last):
+        ...
+    ValueError: the registered entry d V / d V of Wrong is wrong: 1 instead of ...
     """
     check_dt()
     points = whole_number("points", points)

@@ -55,6 +55,16 @@ class Constant:
     ValueError
         On assignment, if the value does not fit the shape of the module, has another dimension, is not finite, or is
         outside; the last two as far as it is known, so not within `jax.jit` and its like.
+
+    Examples
+    --------
+    >>> import brainunit as u, etrax
+    >>> class Slow(etrax.Filter):
+    ...     tau: object = etrax.Constant(default=100.0 * u.ms, above=0, doc="Time constant.")
+    >>> Slow(2, tau=0.0 * u.ms)
+    Traceback (most recent call last):
+        ...
+    ValueError: `tau` of Slow must be above 0 ms, got 0 ms.
     """
 
     def __init__(  # noqa: PLR0913 - the two ends of a range, each with or without its limit

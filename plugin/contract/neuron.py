@@ -49,6 +49,23 @@ class Neuron(Dynamics):
         Whether the surrogate derivative is kept out of the reset.
     name : str, optional
         Name of the module.
+
+    Examples
+    --------
+    >>> import braintools, brainunit as u, etrax
+    >>> class Integrator(etrax.Neuron):
+    ...     V_th: object = etrax.Constant(default=1.0 * u.mV, above=0, doc="Threshold.")
+    ...     V_reset = 0.0 * u.mV
+    ...     def initial(self, batch_size=None):
+    ...         return {"V": braintools.init.param(braintools.init.Constant(0.0 * u.mV), self.varshape, batch_size)}
+    ...     def get_spike(self, V=None):
+    ...         return self.spk_fun(((self.V.value if V is None else V) - self.V_th) / self.V_th)
+    ...     def transition(self, V, *, current, delta):
+    ...         return {"V": self.reset(V, self.get_spike(V)) + 0.1 * u.ohm * current(V) + delta}
+    >>> neuron = Integrator(1, V_th=0.5 * u.mV)
+    >>> neuron.init_state()
+    >>> [int(neuron(1.0 * u.mA)[0]) for _ in range(12)]
+    [0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0]
     """
 
     # reached through their projections

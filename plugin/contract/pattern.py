@@ -91,6 +91,21 @@ def register_pattern(layer: type) -> Callable:
     ----------
     layer : type
         The class of a layer.
+
+    Examples
+    --------
+    >>> import brainstate, etrax, jax.numpy as jnp
+    >>> class Ring(brainstate.nn.Module):
+    ...     def __init__(self, n):
+    ...         super().__init__()
+    ...         self.w, self.pre = brainstate.ParamState(jnp.ones(n)), jnp.roll(jnp.arange(n), 1)
+    ...     def update(self, x):
+    ...         return x[..., self.pre] * self.w.value
+    >>> @etrax.register_pattern(Ring)
+    ... def _(ring):
+    ...     return etrax.Pattern(lambda: ring.w.value, pre=ring.pre, post=jnp.arange(ring.pre.size))
+    >>> etrax.contract.pattern.pattern_of(Ring(3)).pre.tolist()
+    [2, 0, 1]
     """
 
     def decorate(rule: Callable) -> Callable:

@@ -54,6 +54,16 @@ class EventFile(Recordings):
         If it is not a complete HDF5 file, or lacks a part of the format, or its parts do not fit together.
     ModuleNotFoundError
         If h5py is not installed.
+
+    Examples
+    --------
+    >>> import brainunit as u, etrax.data, tempfile
+    >>> path = tempfile.mkdtemp() + "/two.h5"
+    >>> n = etrax.data.write_events(path, [([1.0, 2.5] * u.ms, [0, 2], 0), ([0.5] * u.ms, [1], 1)], n_units=3)
+    >>> with etrax.data.EventFile(path) as file:
+    ...     batch = next(file.batches(2, dt=1.0 * u.ms, duration=4.0 * u.ms))
+    >>> batch.xs.shape, batch.xs[:, 0].tolist(), batch.labels.tolist()
+    ((4, 2, 3), [[0, 0, 0], [1, 0, 0], [0, 0, 1], [0, 0, 0]], [0, 1])
     """
 
     def __init__(self, path: str | os.PathLike, *, n_units: int | None = None):

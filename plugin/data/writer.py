@@ -1,12 +1,4 @@
-"""Write event files in the format of `etrax.data.hdf5`, record by record.
-
-Examples
---------
->>> import brainunit as u, etrax.data
->>> records = [([1.0, 2.5] * u.ms, [0, 2], 0), ([0.5] * u.ms, [1], 1)]      # times, units, label
->>> etrax.data.write_events("two.h5", records, n_units=3)                    # doctest: +SKIP
-2
-"""
+"""Write event files in the format of `etrax.data.hdf5`, record by record."""
 
 from __future__ import annotations
 
@@ -189,6 +181,13 @@ def write_events(
     -------
     int
         Number of records.
+
+    Examples
+    --------
+    >>> import brainunit as u, etrax.data, tempfile
+    >>> records = [([1.0, 2.5] * u.ms, [0, 2], 0), ([0.5] * u.ms, [1], 1)]  # times, units, label
+    >>> etrax.data.write_events(tempfile.mkdtemp() + "/two.h5", records, n_units=3)
+    2
     """
     with EventWriter(path, n_units=n_units, duration=duration, classes=classes) as file:
         for record in records:

@@ -85,6 +85,26 @@ def to_nir(
     ValueError
         If ``dt`` is not set, or for what NIR cannot express: a neuron, synapse, output or layer without a node, input
         that is computed from spikes rather than passed on; it is named.
+
+    Examples
+    --------
+    >>> import brainstate, brainunit as u, etrax
+    >>> brainstate.environ.set(dt=1.0 * u.ms)
+    >>> import jax.numpy as jnp
+    >>> class Net(brainstate.nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.neu = etrax.neurons.LIF(3)
+    ...         comm = brainstate.nn.Linear(2, 3, w_init=jnp.full((2, 3), 2.0) * u.mV, b_init=None)
+    ...         self.syn = etrax.synapses.DeltaProj(comm=comm, post=self.neu)
+    ...     def update(self, x):
+    ...         self.syn(x)
+    ...         return self.neu()
+    >>> net = Net()
+    >>> _ = brainstate.nn.init_all_states(net)
+    >>> graph = etrax.to_nir(net, jnp.zeros(2))
+    >>> sorted(type(node).__name__ for node in graph.nodes.values())
+    ['Input', 'LIF', 'Linear', 'Output']
     """
     nir = require_nir()
     check_dt()

@@ -52,6 +52,16 @@ def from_nir(graph: Any, *, spk_fun: Callable | None = None, spk_reset: str | No
     ValueError
         If ``dt`` is not set or not the one that an etrax graph was written for, or if the graph has a node or a
         connection that is not supported; it is named.
+
+    Examples
+    --------
+    >>> import brainstate, brainunit as u, etrax, nir, numpy as np
+    >>> brainstate.environ.set(dt=1.0 * u.ms)
+    >>> lif = nir.LIF(tau=np.full(3, 0.01), r=np.ones(3), v_leak=np.zeros(3), v_threshold=np.full(3, 0.3))
+    >>> net = etrax.from_nir(nir.NIRGraph.from_list(nir.Linear(np.ones((3, 2))), lif))
+    >>> _ = brainstate.nn.init_all_states(net)
+    >>> [int(net(np.ones(2))[0]) for _ in range(4)]  # 2 (1 - exp(-t / 10)) passes 0.3 at t = 2
+    [0, 1, 0, 1]
     """
     nir = require_nir()
     check_dt()

@@ -101,6 +101,16 @@ def fit(  # noqa: PLR0913 - keyword arguments that the docstring explains one by
     ------
     ValueError
         If the method is unknown, a number is not positive, or the batch is larger than the training set.
+
+    Examples
+    --------
+    >>> import brainstate, brainunit as u, etrax
+    >>> brainstate.environ.set(dt=1.0 * u.ms)
+    >>> task = etrax.tasks.get("patterns", duration=50.0 * u.ms)
+    >>> recipe = etrax.tasks.Recipe(n_rec=6, batch_size=16, epochs=1)
+    >>> run = etrax.experiment.fit(task, recipe, method="readout", seed=1, max_batches=2)
+    >>> run.network.readout.weight.value.shape, run.trace_bytes > 0
+    ((6, 3), True)
     """
     recipe = task.recipe if recipe is None else recipe
     chosen = check_method(method)

@@ -32,6 +32,23 @@ class BPTT(Learner):
         One step of the network.
     name : str, optional
         Name of the learner.
+
+    Examples
+    --------
+    >>> import brainstate, brainunit as u, etrax
+    >>> brainstate.environ.set(dt=1.0 * u.ms)
+    >>> import jax.numpy as jnp
+    >>> task = etrax.tasks.get("patterns", duration=50.0 * u.ms)
+    >>> net = etrax.network.build(task, etrax.tasks.Recipe(n_rec=6, weight_scale=10.0 * u.mS))
+    >>> xs, ys, _ = map(jnp.asarray, next(task.train(batch_size=2)))
+    >>> learner = etrax.compile(net, etrax.BPTT, xs[0], batch_size=2)
+    >>> print(learner.report())
+      parameter               shape    trained by
+      ----------------------  -------  ------------------------------------
+      projection.comm.weight  (26, 6)  backpropagation through the sequence
+      readout.weight          (6, 3)   backpropagation through the sequence
+    <BLANKLINE>
+    no traces: the states of every step of a sequence are held until its end
     """
 
     _params: dict | None = None

@@ -127,6 +127,26 @@ def compile(
         If the algorithm is unknown, ``dt`` is not set, or the input does not fit the model.
     TypeError
         If an option is given that the learner does not read; it says which one would.
+
+    Examples
+    --------
+    >>> import brainstate, brainunit as u, etrax
+    >>> brainstate.environ.set(dt=1.0 * u.ms)
+    >>> import jax.numpy as jnp
+    >>> class Net(brainstate.nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.neu = etrax.neurons.LIF(3)
+    ...         comm = brainstate.nn.Linear(2, 3, w_init=jnp.ones((2, 3)) * u.mV, b_init=None)
+    ...         self.syn = etrax.synapses.DeltaProj(comm=comm, post=self.neu)
+    ...     def update(self, x):
+    ...         self.syn(x)
+    ...         return self.neu()
+    >>> learner = etrax.compile(Net(), "d_rtrl", jnp.zeros((4, 2)), batch_size=4)
+    >>> learner(jnp.ones((4, 2))).shape
+    (4, 3)
+    >>> learner.report().trace_bytes  # one number for each sample, input and neuron
+    96
     """
     chosen = chosen_learner(algorithm)
     check_dt()

@@ -64,6 +64,20 @@ class D_RTRL(OnlineLearner):
         If an option has a value that is not allowed.
     TypeError
         If an option is given that this ``carry`` does not read.
+
+    Examples
+    --------
+    >>> import brainstate, brainunit as u, etrax
+    >>> brainstate.environ.set(dt=1.0 * u.ms)
+    >>> import jax.numpy as jnp
+    >>> task = etrax.tasks.get("patterns", duration=50.0 * u.ms)
+    >>> net = etrax.network.build(task, etrax.tasks.Recipe(n_rec=6, weight_scale=10.0 * u.mS))
+    >>> xs, ys, _ = map(jnp.asarray, next(task.train(batch_size=2)))
+    >>> for carry in ("dense", "rank1"):
+    ...     learner = etrax.compile(net, etrax.D_RTRL, xs[0], batch_size=2, carry=carry)
+    ...     print(carry, learner.report().trace_bytes, "bytes")
+    dense 3952 bytes
+    rank1 404 bytes
     """
 
     def __init__(  # noqa: PLR0913 - options with a default, each read by one part

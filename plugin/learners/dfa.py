@@ -40,6 +40,18 @@ class DFA(OnlineLearner):
     ------
     ValueError
         If ``feedback_scale`` is not positive.
+
+    Examples
+    --------
+    >>> import brainstate, brainunit as u, etrax
+    >>> brainstate.environ.set(dt=1.0 * u.ms)
+    >>> import jax.numpy as jnp
+    >>> task = etrax.tasks.get("patterns", duration=50.0 * u.ms)
+    >>> net = etrax.network.build(task, etrax.tasks.Recipe(n_rec=6, weight_scale=10.0 * u.mS))
+    >>> xs, ys, _ = map(jnp.asarray, next(task.train(batch_size=2)))
+    >>> learner = etrax.compile(net, etrax.DFA, xs[0], batch_size=2, feedback_seed=1)
+    >>> learner.report().trace_bytes  # no memory of the past
+    0
     """
 
     def __init__(

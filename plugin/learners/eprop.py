@@ -56,6 +56,18 @@ class EProp(OnlineLearner):
         If ``feedback`` is unknown, or ``feedback_scale`` is not positive.
     TypeError
         If an option is given that this ``carry`` does not read, or that would send the error elsewhere than ``B``.
+
+    Examples
+    --------
+    >>> import brainstate, brainunit as u, etrax
+    >>> brainstate.environ.set(dt=1.0 * u.ms)
+    >>> import jax.numpy as jnp
+    >>> task = etrax.tasks.get("patterns", duration=50.0 * u.ms)
+    >>> net = etrax.network.build(task, etrax.tasks.Recipe(n_rec=6, weight_scale=10.0 * u.mS))
+    >>> xs, ys, _ = map(jnp.asarray, next(task.train(batch_size=2)))
+    >>> learner = etrax.compile(net, etrax.EProp, xs[0], batch_size=2, feedback="random", feedback_seed=1)
+    >>> learner.feedback_weights["neurons"].value["output"].shape  # (neurons, outputs)
+    (6, 3)
     """
 
     def __init__(  # noqa: PLR0913 - options with a default, each read by one part

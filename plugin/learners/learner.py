@@ -211,6 +211,25 @@ class Learner(brainstate.nn.Module):
         -----
         A gradient may itself be differentiated with `brainstate.transform.grad`, by what acts after the projections: the
         weights of a readout, targets, the mask. What a projection sends is held in the gradient of an online learner.
+
+        Examples
+        --------
+        >>> import brainstate, brainunit as u, etrax
+        >>> brainstate.environ.set(dt=1.0 * u.ms)
+        >>> import jax.numpy as jnp
+        >>> task = etrax.tasks.get("patterns", duration=50.0 * u.ms)
+        >>> net = etrax.network.build(task, etrax.tasks.Recipe(n_rec=6, weight_scale=10.0 * u.mS))
+        >>> xs, ys, _ = map(jnp.asarray, next(task.train(batch_size=2)))
+        >>> learner = etrax.compile(net, etrax.D_RTRL, xs[0], batch_size=2)
+        >>> def loss(x, y):
+        ...     return jnp.mean((learner(x) - y) ** 2)
+        >>> grads, losses = learner.etrace_grad(xs, ys, step_fn=loss, return_value=True)
+        >>> losses.shape, grads["projection", "comm", "weight"]["weight"].shape
+        ((50,), (26, 6))
+        >>> learner.reset_state()
+        >>> again = learner.etrace_grad(xs, ys, step_fn=loss, chunk_size=20)  # in chunks of 20 steps: the same
+        >>> bool(u.math.allclose(again["readout", "weight"], grads["readout", "weight"], rtol=1e-4))
+        True
         """
         if reduction not in ("mean", "sum"):
             raise ValueError(f"`reduction` must be 'mean' or 'sum', got {reduction!r}.")

@@ -32,6 +32,20 @@ class NoTrace(OnlineLearner):
     ------
     TypeError
         If an option is given that it does not read: one of how a memory is kept, or of credit through time.
+
+    Examples
+    --------
+    >>> import brainstate, brainunit as u, etrax
+    >>> brainstate.environ.set(dt=1.0 * u.ms)
+    >>> import jax.numpy as jnp
+    >>> task = etrax.tasks.get("patterns", duration=50.0 * u.ms)
+    >>> net = etrax.network.build(task, etrax.tasks.Recipe(n_rec=6, weight_scale=10.0 * u.mS))
+    >>> xs, ys, _ = map(jnp.asarray, next(task.train(batch_size=2)))
+    >>> learner = etrax.compile(net, etrax.NoTrace, xs[0], batch_size=2)
+    >>> _ = learner(jnp.ones_like(xs[0])), learner(jnp.zeros_like(xs[0]))
+    >>> trace = learner.get_etrace_of("projection.comm.weight")["neurons", "V"]["weight"]
+    >>> bool((abs(trace[:, :20]) > 0.0 * trace.unit).any())  # of the inputs one step ago
+    False
     """
 
     def __init__(

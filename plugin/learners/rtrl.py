@@ -42,6 +42,22 @@ class RTRL(BPTT):
         Bytes that the influence (and the directions of differentiation) may take.
     name : str, optional
         Name of the learner.
+
+    Examples
+    --------
+    >>> import brainstate, brainunit as u, etrax
+    >>> brainstate.environ.set(dt=1.0 * u.ms)
+    >>> import jax.numpy as jnp
+    >>> task = etrax.tasks.get("patterns", duration=50.0 * u.ms)
+    >>> net = etrax.network.build(task, etrax.tasks.Recipe(n_rec=6, weight_scale=10.0 * u.mS))
+    >>> xs, ys, _ = map(jnp.asarray, next(task.train(batch_size=2)))
+    >>> grads = []
+    >>> for algorithm in (etrax.RTRL, etrax.BPTT):
+    ...     learner = etrax.compile(net, algorithm, xs[0], batch_size=2)
+    ...     step = lambda x, y, learner=learner: jnp.mean((learner(x) - y) ** 2)
+    ...     grads.append(learner.etrace_grad(xs, ys, step_fn=step)["projection", "comm", "weight"]["weight"])
+    >>> bool(u.math.allclose(*grads, rtol=1e-3))
+    True
     """
 
     def __init__(self, model: brainstate.nn.Module, *, limit: int = 2**30, name: str | None = None, **unread: Any):

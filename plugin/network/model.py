@@ -58,7 +58,17 @@ class RecurrentALIF(brainstate.nn.Module):
 
 
 def build(task: Task, recipe: Recipe | None = None, *, seed: int = 0) -> RecurrentALIF:
-    """A network for a task, with initial weights drawn from ``seed`` (the task's recipe if none is given)."""
+    """A network for a task, with initial weights drawn from ``seed`` (the task's recipe if none is given).
+
+    Examples
+    --------
+    >>> import brainstate, brainunit as u, etrax
+    >>> brainstate.environ.set(dt=1.0 * u.ms)
+    >>> task = etrax.tasks.get("dms", delay=20.0 * u.ms)
+    >>> net = etrax.network.build(task, etrax.tasks.Recipe(n_rec=50), seed=1)
+    >>> net.projection.comm.weight.value["weight"].shape  # inputs and spikes of the step before, neurons
+    (86, 50)
+    """
     with brainstate.random.seed_context(seed):
         return RecurrentALIF(task.n_in, task.n_out, task.recipe if recipe is None else recipe)
 

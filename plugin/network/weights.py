@@ -26,6 +26,18 @@ def save_weights(path: str | os.PathLike, network: brainstate.nn.Module) -> None
         Of a file in the format of checkpoints, by custom ``.npz``.
     network : brainstate.nn.Module
         Any model.
+
+    Examples
+    --------
+    >>> import brainstate, brainunit as u, etrax
+    >>> brainstate.environ.set(dt=1.0 * u.ms)
+    >>> import tempfile
+    >>> task, path = etrax.tasks.get("dms", delay=20.0 * u.ms), tempfile.mkdtemp() + "/weights.npz"
+    >>> one, other = (etrax.network.build(task, seed=seed) for seed in (1, 2))
+    >>> etrax.network.save_weights(path, one)
+    >>> etrax.network.load_weights(path, other)
+    >>> bool((one.readout.weight.value == other.readout.weight.value).all())
+    True
     """
     storage.save(path, {"weights": storage.pack_states(param_states(network))})
 

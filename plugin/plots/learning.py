@@ -31,6 +31,14 @@ def plot_learning(history: list[dict[str, Any]], titles: Mapping[str, str] | Non
         as NaN, is left out.
     titles : dict, optional
         ``method -> `` what the legend calls it; the method itself where it is left out.
+
+    Examples
+    --------
+    >>> import etrax.plots
+    >>> history = [{"epoch": epoch, "train_loss": 1.0 / epoch} for epoch in (1, 2, 3)]
+    >>> figure = etrax.plots.plot_learning(history)
+    >>> figure.axes[0].lines[0].get_ydata().round(2).tolist(), figure.axes[0].get_ylabel()
+    ([1.0, 0.5, 0.33], 'loss')
     """
     titles = {} if titles is None else titles
     methods = list(dict.fromkeys(row.get("method", "") for row in history))
@@ -75,6 +83,15 @@ def plot_confusion(evaluation: Evaluation, classes: Sequence[str]) -> Figure:
         From `etrax.training.evaluate`.
     classes : sequence of str
         Names of the labels.
+
+    Examples
+    --------
+    >>> import numpy as np, etrax.plots
+    >>> from etrax.training import Evaluation
+    >>> right, given = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1])
+    >>> figure = etrax.plots.plot_confusion(Evaluation(0.5, 0.75, 10.0, right, given), ("left", "right"))
+    >>> [text.get_text() for text in figure.axes[0].texts], figure.axes[0].get_xlabel()
+    (['1', '1', '2'], 'answer')
     """
     n = len(classes)
     counts = np.zeros((n, n), int)

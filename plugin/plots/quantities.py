@@ -31,6 +31,16 @@ def plot_raster(spikes: Any, title: str = "") -> Figure:
         Of one trial; ``dt`` is that of the environment.
     title : str
         What is shown.
+
+    Examples
+    --------
+    >>> import brainstate, brainunit as u, etrax
+    >>> brainstate.environ.set(dt=1.0 * u.ms)
+    >>> import numpy as np, etrax.plots
+    >>> spikes = np.eye(20)  # every neuron once, one after the other
+    >>> figure = etrax.plots.plot_raster(spikes, "a wave")
+    >>> figure.axes[0].get_title(loc="left"), len(figure.axes[0].collections[0].get_offsets())
+    ('a wave, 50.0 spikes per neuron and second', 20)
     """
     spikes = two_axes("spikes", spikes)
     time, dt = _steps(len(spikes)), check_dt()
@@ -69,6 +79,15 @@ def plot_quantities(traces: dict[str, Any], neurons: Iterable[int] | None = None
     ------
     ValueError
         If no state has such a neuron.
+
+    Examples
+    --------
+    >>> import brainstate, brainunit as u, etrax
+    >>> brainstate.environ.set(dt=1.0 * u.ms)
+    >>> import numpy as np, etrax.plots
+    >>> figure = etrax.plots.plot_quantities({"V": np.zeros((30, 5)) * u.mV, "a": np.ones((30, 5))}, neurons=[0, 4])
+    >>> [axis.get_ylabel() for axis in figure.axes], [line.get_label() for line in figure.axes[0].lines]
+    (['V (mV)', 'a (no unit)'], ['neuron 0', 'neuron 4'])
     """
     most = max(two_axes(name, values).shape[1] for name, values in traces.items())
     numbers = chosen(neurons, range(min(3, most)), most)

@@ -54,6 +54,15 @@ def get(name: str, **options) -> Task:
         malformed.
     ModuleNotFoundError
         If a package is missing that the task takes its data from.
+
+    Examples
+    --------
+    >>> import brainstate, brainunit as u, etrax
+    >>> brainstate.environ.set(dt=1.0 * u.ms)
+    >>> task = etrax.tasks.get("dms", delay=200.0 * u.ms)
+    >>> batch = next(task.train(batch_size=4))
+    >>> batch.xs.shape == (task.n_steps, 4, task.n_in), task.classes
+    (True, ('match', 'non-match'))
     """
     family, colon, member = name.partition(":")
     args: tuple[str, ...] = ()

@@ -75,6 +75,16 @@ class TrainOptions:
     ------
     ValueError
         If an option has a value that is not allowed.
+
+    Examples
+    --------
+    >>> import etrax
+    >>> etrax.TrainOptions(update=50, clip_norm=1.0).learning_rate
+    0.001
+    >>> etrax.TrainOptions(update="week")
+    Traceback (most recent call last):
+        ...
+    ValueError: `update` must be one of step, chunk, trial, or a number of steps; got 'week'.
     """
 
     update: str | int = field(

@@ -125,6 +125,16 @@ def train(  # noqa: PLR0913 - what may be exchanged in a training, each with a d
         If a loss or a weight is no longer finite. The last checkpoint stays as it was.
     KeyboardInterrupt
         After Ctrl-C; with a folder, once the running batch is done and a checkpoint is written.
+
+    Examples
+    --------
+    >>> import brainstate, brainunit as u, etrax
+    >>> brainstate.environ.set(dt=1.0 * u.ms)
+    >>> task = etrax.tasks.get("patterns", duration=50.0 * u.ms)
+    >>> net = etrax.network.build(task, etrax.tasks.Recipe(n_rec=6))
+    >>> result = etrax.train(net, task, etrax.TrainOptions(epochs=2, max_batches=3, batch_size=8))
+    >>> result.batches, result.stopped, result.history[-1]["train_loss"] > 0
+    (3, 'max_batches', True)
     """
     options = TrainOptions() if options is None else options
     if not isinstance(options, TrainOptions):
