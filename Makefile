@@ -1,5 +1,6 @@
 # make demo    train on the handwritten digits and write the figures to demo-output/
 # make test    the tests that take minutes or less; test-slow: the others; lint, types: the checkers
+# make docs    the documentation as a site, in site/; fails at a dead link or a name that nothing is said about
 # make dist    build wheel and source distribution into dist/, and try both in clean environments
 # make clean   remove what was built, the virtual environment included
 #
@@ -12,7 +13,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format types dist clean
+.PHONY: help demo test test-slow lint format types docs dist clean
 
 VENV ?= .venv
 OUT ?= demo-output
@@ -67,8 +68,13 @@ dist: $(call installed,dev)
 	    (cd "$$aside" && venv/bin/etrax --version && grep -q train help.txt)
 	done
 
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: $(call installed,docs)
+	$(BIN)/mkdocs build --quiet --strict
+	@echo "Open site/index.html"
+
 clean:
-	rm -rf "$(VENV)" .venv-newer build dist *.egg-info .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf "$(VENV)" .venv-newer build dist site *.egg-info .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.installed-%-$(HERE): pyproject.toml | $(CREATED)

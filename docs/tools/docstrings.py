@@ -1,0 +1,102 @@
+"""Docstrings as they are at run time, with their roles, names and formulas in Markdown."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import griffe
+
+sys.path.insert(0, str(Path(__file__).parent))
+import names  # found beside this file
+
+__all__ = ["Docstrings", "in_markdown"]
+
+ROLE = re.compile(r":(\w+):`([^`]+)`")
+DIRECTIVE = re.compile(r"^( *)\.\. math::\n((?:\1 +.*\n?|[ ]*\n)+)", re.MULTILINE)
+SECTION = re.compile(r"^[A-Z]\w+\n---", re.MULTILINE)
+INDENTED = re.compile(r"(?<=\n\n)((?: {4}.*\n?|\n(?= {4}))+)")
+MODELS = ("etrax.neurons.", "etrax.synapses.")  # the equations stand at the head of a model's file
+
+
+class Docstrings(griffe.Extension):
+    """Griffe reads a docstring and shows what this makes of it."""
+
+    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+        """Called with each object, once it and its members are known."""
+        if obj.docstring is None or not obj.docstring.value.strip():
+            return
+        text = inspect.cleandoc(obj.docstring.value)
+        if obj.is_class and obj.path.startswith(MODELS):
+            text = with_equations(text, obj.path)
+        obj.docstring.value = in_markdown(text, obj.path)
+
+
+def with_equations(text: str, path: str) -> str:
+    """The docstring of a model with that of its file in front of the sections."""
+    about = inspect.cleandoc(sys.modules[path.rpartition(".")[0]].__doc__ or "")
+    _, _, equations = about.partition("\n\n")
+    head = SECTION.search(text)
+    before, after = (text, "") if head is None else (text[: head.start()], text[head.start() :])
+    return "\n\n".join(part.strip() for part in (before, as_formulas(equations + "\n"), after) if part.strip())
+
+
+def as_formulas(text: str) -> str:
+    """Indented lines of a text as formulas; in a line, wide gaps part one equation from the next."""
+
+    def shown(match: re.Match) -> str:
+        lines = [line.strip() for line in textwrap.dedent(match[0]).splitlines() if line.strip()]
+        return "".join(f"$$\n{formula(line)}\n$$\n\n" for line in lines)
+
+    return INDENTED.sub(shown, "\n\n" + text).strip()
+
+
+def formula(line: str) -> str:
+    """One line of equations in LaTeX; words are set upright."""
+    line = re.sub(r" {3,}", r" \\qquad ", line)
+    return re.sub(r"(?<![\\{\w])([A-Za-z]{3,}(?: [a-z]+)*)(?![\w}])", r"\\text{\1}", line)
+
+
+def in_markdown(text: str, path: str) -> str:
+    """Roles and directives of reStructuredText in a docstring as Markdown."""
+    text = DIRECTIVE.sub(
+        lambda m: f"{m[1]}$$\n{textwrap.indent(textwrap.dedent(m[2]).strip(), m[1])}\n{m[1]}$$\n\n", text
+    )
+    text = ROLE.sub(lambda match: role(match[1], match[2], path), text)
+    return re.sub(r"::$", ":", text, flags=re.MULTILINE)
+
+
+def role(kind: str, name: str, path: str) -> str:
+    """A role as a formula, or as a link to what it names: a name that is not public stays a word."""
+    if kind == "math":
+        return f"${name}$"
+    known = identifier(name, path)
+    return f"[`{name}`][{known}]" if known else f"`{name}`"
+
+
+def identifier(name: str, path: str) -> str | None:
+    """Where the reference shows a name that a docstring uses: whole, without its package, or a member of the same class."""
+    for first, others in names.public().items():
+        if name in others or any(other.rpartition(".")[2] == name for other in others):
+            return first
+    owner, _, member = name.rpartition(".")
+    if owner and (known := identifier(owner, path)) and _is_shown(known, member):
+        return f"{known}.{member}"
+    here = path
+    while not owner and "." in here:
+        known = identifier(here.rpartition(".")[2], "") if here[:1] else None
+        if known and _is_shown(known, member):
+            return f"{known}.{member}"
+        here = here.rpartition(".")[0]
+    return None
+
+
+def _is_shown(owner: str, member: str) -> bool:
+    """Whether a public class has a section for a member: it is its own, and has a docstring."""
+    part = vars(names.value_of(owner)).get(member) if inspect.isclass(names.value_of(owner)) else None
+    has_section = inspect.isfunction(part) or isinstance(part, property | classmethod | staticmethod)
+    return has_section and not member.startswith("_") and not owner.startswith(MODELS)
