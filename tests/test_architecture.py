@@ -129,6 +129,6 @@ def resolves(name):
 
 
 def test_names_in_the_text_exist():
-    texts = {ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *MODULES.values()}
+    texts = {*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *MODULES.values()}
     named = {(p.name, name) for p in texts for name in re.findall(r"\betrax(?:\.[A-Za-z_]\w*)+", p.read_text())}
     assert not {(file, name) for file, name in named if not resolves(name)}
