@@ -70,7 +70,7 @@ dist: $(call installed,dev)
 
 docs: export NO_MKDOCS_2_WARNING := 1
 docs: $(call installed,docs)
-	$(BIN)/mkdocs build --quiet --strict
+	$(BIN)/mkdocs build --strict
 	@echo "Open site/index.html"
 
 clean:

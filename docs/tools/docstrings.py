@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import sys
@@ -16,9 +17,15 @@ import names  # found beside this file
 
 __all__ = ["Docstrings", "in_markdown"]
 
+QUANTITY = re.compile(r"""Quantity\(([-\d.e+]+), ["']([^"']+)["']\)""")
+SEVERAL = re.compile(r"^( *\*{0,2}\w+(?:, \w+)* : )((?:[\w.]+, )+)([\w.]+ or )", re.MULTILINE)  # else it is a tuple
 ROLE = re.compile(r":(\w+):`([^`]+)`")
 DIRECTIVE = re.compile(r"^( *)\.\. math::\n((?:\1 +.*\n?|[ ]*\n)+)", re.MULTILINE)
 SECTION = re.compile(r"^[A-Z]\w+\n---", re.MULTILINE)
+CHOICE = re.compile(
+    r"^( *\*{0,2}\w+(?:, \w+)* : )\{(.*?)\}", re.MULTILINE
+)  # griffe would take the first for the default
+MAY_MISS = re.compile(r"^(\w+(?:, \w+)* : )(.*), optional$", re.MULTILINE)
 INDENTED = re.compile(r"(?<=\n\n)((?: {4}.*\n?|\n(?= {4}))+)")
 MODELS = ("etrax.neurons.", "etrax.synapses.")  # the equations stand at the head of a model's file
 
@@ -28,12 +35,34 @@ class Docstrings(griffe.Extension):
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         """Called with each object, once it and its members are known."""
+        if obj.is_class and obj.path.startswith(MODELS):
+            for member in set(obj.members) - {"__init__"}:
+                obj.del_member(member)  # what the contract says of all models stands there
+        if obj.is_function:
+            for parameter in obj.parameters:
+                parameter.default = readable(parameter.default)
+        if obj.is_attribute and "property" not in obj.labels:
+            obj.docstring = None  # that of its type
         if obj.docstring is None or not obj.docstring.value.strip():
             return
         text = inspect.cleandoc(obj.docstring.value)
         if obj.is_class and obj.path.startswith(MODELS):
             text = with_equations(text, obj.path)
         obj.docstring.value = in_markdown(text, obj.path)
+
+
+def readable(default: Any) -> Any:
+    """A default as one would write it; ``...`` where its text is no Python."""
+    if default is None:
+        return None
+    text = QUANTITY.sub(
+        lambda match: f"{float(match[1]):g} * " + re.sub(r"([A-Za-z]+)", r"u.\1", match[2]), str(default)
+    )
+    try:
+        ast.parse(text, mode="eval")
+    except SyntaxError:
+        return "..."
+    return text
 
 
 def with_equations(text: str, path: str) -> str:
@@ -66,6 +95,10 @@ def in_markdown(text: str, path: str) -> str:
     text = DIRECTIVE.sub(
         lambda m: f"{m[1]}$$\n{textwrap.indent(textwrap.dedent(m[2]).strip(), m[1])}\n{m[1]}$$\n\n", text
     )
+    text = CHOICE.sub(r"\1one of \2", text)
+    text = SEVERAL.sub(lambda match: match[1] + match[2].replace(", ", " or ") + match[3], text)
+    before, mark, attributes = text.partition("\nAttributes\n---")
+    text = before + mark + MAY_MISS.sub(r"\1optional \2", attributes)
     text = ROLE.sub(lambda match: role(match[1], match[2], path), text)
     return re.sub(r"::$", ":", text, flags=re.MULTILINE)
 

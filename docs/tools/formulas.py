@@ -11,8 +11,15 @@ __all__ = ["FormulaError", "with_formulas"]
 
 MARKED = re.compile(r'<(span|div) class="arithmatex">(.*?)</\1>', re.DOTALL)
 TAG = re.compile(r"\\tag\{([^}]*)\}")
-# What the converter knows under another name.
-NAMES = {"aligned": "align*", "gathered": "align*", "split": "align*"}
+# What the converter knows under another name, or not everywhere.
+NAMES = {
+    "{aligned}": "{align*}",
+    "{gathered}": "{align*}",
+    "{split}": "{align*}",
+    r"\vert": "|",
+    r"\lvert": "|",
+    r"\rvert": "|",
+}
 
 
 class FormulaError(Exception):
@@ -28,10 +35,12 @@ def _shown(source: str, block: bool) -> str:
     source = re.sub(r"^\\[(\[]|\\[)\]]$", "", source).strip()
     tags, formula = TAG.findall(source), TAG.sub("", source)
     for theirs, ours in NAMES.items():
-        formula = formula.replace(f"{{{theirs}}}", f"{{{ours}}}")
+        formula = formula.replace(theirs, ours)
+    formula = re.sub(r"\\mathrm\{([A-Za-z])\}", r"\\text{\1}", formula)  # a single letter would be set in italics
     shown = convert(formula, display="block" if block else "inline")
-    if unknown := re.search(r"<m[a-z]+>(&|\\[A-Za-z]*)</m[a-z]+>", shown):
-        raise FormulaError(f"`{unknown[1]}` is not understood in the formula\n{source}")
+    shown = shown.replace('<mo stretchy="false">&#x0007C;</mo>', '<mo stretchy="false" lspace="0" rspace="0">|</mo>')
+    if unknown := re.search(r"(?<=>)(&|\\[A-Za-z]*)(?=<)|(linebreak)", shown):
+        raise FormulaError(f"`{unknown[1] or 'a break of the line'}` is not understood in the formula\n{source}")
     if not block:
         return shown
     number = "".join(f'<span class="number" id="eq-{tag}">({tag})</span>' for tag in tags)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import importlib.util
 import logging
 import re
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mkdocs.exceptions import PluginError
-from mkdocs.structure.files import File
+from mkdocs.structure.files import File, InclusionLevel
 
 sys.path.insert(0, str(Path(__file__).parent))
 import checkout
@@ -53,9 +54,8 @@ def _left_out(item: Any) -> bool:
 
 def on_files(files: Any, config: Any) -> Any:
     """Add what the pages link to, and what those link to."""
-    import ziamath
-
     _sources.clear()
+    in_nav = set(re.findall(r"[\w./]+\.md", str(config.nav)))
     queue = [Path(file.abs_src_path) for file in files.documentation_pages()]
     queue += [
         (checkout.DOCS / name).resolve()
@@ -82,10 +82,12 @@ def on_files(files: Any, config: Any) -> Any:
             text = f"# {path.relative_to(checkout.ROOT)}\n\n{notebooks.fenced(path.read_text(), LANGUAGES.get(path.suffix, 'text'))}\n"
         _sources[place] = path
         if files.get_file_from_path(place) is None:
-            files.append(File.generated(config, place, content=text))
+            shown = InclusionLevel.UNDEFINED if place in in_nav else InclusionLevel.NOT_IN_NAV
+            files.append(File.generated(config, place, content=text, inclusion=shown))
         if path.suffix in (".md", ".ipynb"):
             queue += checkout.links(text, path)
-    font = Path(ziamath.__file__).parent / "fonts" / "STIXTwoMath-Regular.ttf"
+    ziamath = importlib.util.find_spec("ziamath")
+    font = Path(ziamath.origin).parent / "fonts" / "STIXTwoMath-Regular.ttf"
     files.append(File.generated(config, FONT, abs_src_path=str(font)))
     return files
 
@@ -96,6 +98,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     if place.startswith("source/"):
         page.meta.setdefault("search", {})["exclude"] = True
         return markdown
+    if place == "index.md":
+        page.meta["hide"] = ["navigation"]
     markdown = FIGURES.sub(lambda match: _figures(checkout.DOCS / match[1]), markdown)
     markdown = checkout.relinked(markdown, _sources[place])
     if SUMMARY in markdown:
@@ -120,8 +124,9 @@ def _summary(shown: list[str]) -> str:
     """A table of names with the first line of what is said about each."""
     rows = []
     for name in shown:
-        text = names.value_of(name).__doc__ if callable(names.value_of(name)) else names.shown()[name]
-        first = re.split(r"(?<=[.:])\s|\n\n", text.strip())[0].rstrip(":").replace("\n", " ")
+        value = names.value_of(name)
+        text = value.__doc__ if names.has_docstring(value) else names.shown()[name]
+        first = re.split(r"(?<!e\.g\.)(?<=\.)\s+|\n\n", text.strip())[0].replace("\n", " ")
         rows.append(f"| [`{name.removeprefix('etrax.')}`][{name}] | {docstrings.in_markdown(first, name)} |")
     return "\n".join(["| `etrax.` | |", "|---|---|", *rows])
 

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PACKAGES", "missing", "public", "shown", "shown_in", "value_of"]
+__all__ = ["PACKAGES", "has_docstring", "missing", "public", "shown", "shown_in", "value_of"]
 
 # Packages that users import from; in a name that several have, the first one counts.
 PACKAGES = (
@@ -35,8 +35,7 @@ def public() -> dict[str, tuple[str, ...]]:
         for name in module.__all__:
             value = getattr(module, name)
             if not inspect.ismodule(value):
-                own = inspect.isclass(value) or inspect.isfunction(value)
-                found.setdefault(value if own else (package, name), []).append(f"{package}.{name}")
+                found.setdefault(value if has_docstring(value) else (package, name), []).append(f"{package}.{name}")
     return {names[0]: tuple(names) for names in found.values()}
 
 
@@ -52,6 +51,11 @@ def value_of(name: str) -> Any:
             found = inspect.getattr_static(found, part, None) or getattr(found, part)
         return found
     raise LookupError(name)
+
+
+def has_docstring(value: Any) -> bool:
+    """Whether an object is of a kind that has a docstring of its own: a class or a function."""
+    return inspect.isclass(value) or inspect.isfunction(value)
 
 
 def shown_in(text: str) -> list[str]:
@@ -77,7 +81,7 @@ def missing() -> list[str]:
         if name not in public():
             continue
         value = value_of(name)
-        if inspect.isclass(value) or inspect.isfunction(value):
+        if has_docstring(value):
             if not vars(value).get("__doc__") if inspect.isclass(value) else not value.__doc__:
                 wrong.append(f"{name} has no docstring")
             members = vars(value).items() if inspect.isclass(value) else ()
