@@ -136,12 +136,29 @@ def test_links_to_files_lead_somewhere(path):
         assert (path.parent / name).exists(), name
 
 
-def test_every_public_name_is_in_the_reference():
+@pytest.fixture(scope="module")
+def names():
+    """The module of the site that knows the public names."""
     spec = importlib.util.spec_from_file_location("names_of_the_reference", DOCS / "tools" / "names.py")
     assert spec is not None
     assert spec.loader is not None
-    names = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = names
-    spec.loader.exec_module(names)
+    found = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = found
+    spec.loader.exec_module(found)
+    return found
+
+
+def test_every_public_name_is_in_the_reference(names):
     assert len(names.public()) > 100
     assert not names.missing()
+
+
+def test_a_name_that_is_left_out_is_told(names, monkeypatch):
+    shown = dict(names.shown())
+    del shown["etrax.train"]
+    shown["etrax.learners.LEARNERS"] = "\n\n## Next\n"
+    shown["etrax.nothing"] = "Text."
+    monkeypatch.setattr(names, "shown", lambda: shown)
+    told = "\n".join(names.missing())
+    for name in ("etrax.train", "etrax.learners.LEARNERS", "etrax.nothing"):
+        assert f"{name} " in told

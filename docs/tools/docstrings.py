@@ -27,6 +27,7 @@ CHOICE = re.compile(
 )  # griffe would take the first for the default
 MAY_MISS = re.compile(r"^(\w+(?:, \w+)* : )(.*), optional$", re.MULTILINE)
 INDENTED = re.compile(r"(?<=\n\n)((?: {4}.*\n?|\n(?= {4}))+)")
+SECTIONS = property | classmethod | staticmethod
 MODELS = ("etrax.neurons.", "etrax.synapses.")  # the equations stand at the head of a model's file
 
 
@@ -104,32 +105,38 @@ def in_markdown(text: str, path: str) -> str:
 
 
 def role(kind: str, name: str, path: str) -> str:
-    """A role as a formula, or as a link to what it names: a name that is not public stays a word."""
+    """A role as a formula, or as a link to what it names; the build fails at a link to a name that the reference lacks."""
     if kind == "math":
         return f"${name}$"
-    known = identifier(name, path)
-    return f"[`{name}`][{known}]" if known else f"`{name}`"
+    return f"[`{name}`][{identifier(name, path) or name}]"
 
 
 def identifier(name: str, path: str) -> str | None:
     """Where the reference shows a name that a docstring uses: whole, without its package, or a member of the same class."""
+    if found := _public(name):
+        return found
+    owner, _, member = name.rpartition(".")
+    if owner:
+        return _member(_public(owner), member)
+    parts = path.split(".")
+    return next((found for part in reversed(parts) if (found := _member(_public(part), member))), None)
+
+
+def _public(name: str) -> str | None:
+    """The first name of what is public under a name, or under one that ends with it."""
     for first, others in names.public().items():
         if name in others or any(other.rpartition(".")[2] == name for other in others):
             return first
-    owner, _, member = name.rpartition(".")
-    if owner and (known := identifier(owner, path)) and _is_shown(known, member):
-        return f"{known}.{member}"
-    here = path
-    while not owner and "." in here:
-        known = identifier(here.rpartition(".")[2], "") if here[:1] else None
-        if known and _is_shown(known, member):
-            return f"{known}.{member}"
-        here = here.rpartition(".")[0]
     return None
 
 
-def _is_shown(owner: str, member: str) -> bool:
-    """Whether a public class has a section for a member: it is its own, and has a docstring."""
-    part = vars(names.value_of(owner)).get(member) if inspect.isclass(names.value_of(owner)) else None
-    has_section = inspect.isfunction(part) or isinstance(part, property | classmethod | staticmethod)
-    return has_section and not member.startswith("_") and not owner.startswith(MODELS)
+def _member(owner: str | None, member: str) -> str | None:
+    """The section of a member of a public class, or of one that it is derived from."""
+    if owner is None or member.startswith("_") or not inspect.isclass(names.value_of(owner)):
+        return None
+    for base in names.value_of(owner).__mro__:
+        part = vars(base).get(member)
+        home = _public(base.__name__)
+        if home and not home.startswith(MODELS) and (inspect.isfunction(part) or isinstance(part, SECTIONS)):
+            return f"{home}.{member}"
+    return None
