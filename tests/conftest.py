@@ -6,7 +6,7 @@
   ``with brainstate.environ.context(dt=0.1 * u.ms):``. A test without one defines its own fixture `dt`.
 * programs compiled in a hurry, since nothing runs long and compiling takes most of the time; a test marked ``optimized``
   is compiled as users' programs are. Compiled programs are kept in `.cache/` of the checkout, for the next run.
-* figures go nowhere: matplotlib draws with Agg.
+* figures go nowhere, and are drawn small: matplotlib draws with Agg.
 
 Tests import the modules that stand beside them by name (``import oracle``).
 """
@@ -29,6 +29,7 @@ import matplotlib
 import pytest
 
 matplotlib.use("Agg")
+matplotlib.rcParams["figure.dpi"] = 50
 brainstate.environ.set(precision=64)
 
 

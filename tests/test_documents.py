@@ -85,7 +85,7 @@ def test_citations_are_noticed(source, numbers):
 
 
 def test_what_the_documents_name_is_there():
-    for document in (MATHEMATICS, ROOT / "CONTRIBUTING.md"):
+    for document in (MATHEMATICS, ROOT / "CONTRIBUTING.md", ROOT / "tests" / "README.md"):
         text = document.read_text()
         for path in re.findall(r"\]\(([^)#:]+)\)", text):
             assert (document.parent / path).exists(), f"{document.name} links to {path}"
@@ -101,6 +101,13 @@ def test_what_the_documents_name_is_there():
         heads = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
         anchors = {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
         assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= anchors
+
+
+def test_the_index_of_the_tests_names_every_file():
+    text = (ROOT / "tests" / "README.md").read_text()
+    files = {path.name for path in (ROOT / "tests").glob("*.py")}
+    assert set(re.findall(r"`(\w+\.py)`", text)) == files
+    assert set(re.findall(r"`(\w+/)`", text)) <= {f"{p.name}/" for p in ROOT.iterdir()}
 
 
 class Example(brainstate.nn.Module):
