@@ -276,6 +276,26 @@ def test_a_loss_of_a_step_is_one_number(case):
         case.learner.etrace_grad(case.xs[:2], step_fn=lambda x: u.get_mantissa(case.learner(x))[:, 0])
 
 
+@pytest.mark.parametrize(
+    ("result", "options", "message"),
+    [
+        (lambda r: None, {}, "`step_fn` returned None: end it with `return`"),
+        (lambda r: (r.mean(), r), {}, r"got 2 values: for `\(loss, aux\)` pass `has_aux=True`"),
+        (lambda r: r.mean(), {"has_aux": True}, r"must return `\(loss, aux\)` with `has_aux=True`, got"),
+        (lambda r: (r.mean(), r, r), {"has_aux": True}, "got 3 values"),
+        (lambda r: jnp.sum(r > 0), {}, "loss of type int.*, which has no gradient"),
+        (lambda r: jnp.any(r > 0), {}, "loss of type bool, which has no gradient"),
+        (lambda r: jnp.sum(r * 1j), {}, "loss of type complex128, which has no gradient"),
+    ],
+)
+def test_a_step_function_returns_a_real_number(case, result, options, message):
+    def step(x):
+        return result(u.get_mantissa(case.learner(x)))
+
+    with pytest.raises(TypeError, match=message):
+        case.learner.etrace_grad(case.xs[:2], step_fn=step, **options)
+
+
 def test_a_copy_is_to_be_compiled(case):
     other = copy.deepcopy(case.learner)
     with pytest.raises(RuntimeError, match="is not compiled"):

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 from etrax.contract.recorder import Recorder, active, recording
 from etrax.engine.pure import Pure, States, like
 
-from .learner import Learner, Outcome, Request, first_of, reduced
+from .learner import Learner, Outcome, Request, reduced
 from .report import Report, report_of_parameters
+from .step_function import first_of
 
 __all__ = ["BPTT"]
 

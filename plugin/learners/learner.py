@@ -7,19 +7,17 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import brainstate
-import brainunit as u
-import jax
 import jax.numpy as jnp
 
 from etrax.checks import check_dt, check_mask, check_sequences, is_whole
-from etrax.contract.recorder import active
 from etrax.contract.transforms import warn_of_free_constants
 from etrax.engine.names import Path
 from etrax.text import dotted
 
 from .report import Report
+from .step_function import loss_of, one_call
 
-__all__ = ["Learner", "Outcome", "Request", "first_of", "no_trace", "one_call", "options_in", "reduced"]
+__all__ = ["Learner", "Outcome", "Request", "no_trace", "options_in", "reduced"]
 
 
 class Request(NamedTuple):
@@ -242,9 +240,7 @@ class Learner(brainstate.nn.Module):
             raise ValueError("`weights` is empty: give at least one ParamState to differentiate.")
 
         def step(*slices):
-            result = one_call(step_fn, slices)
-            loss, aux = result if has_aux else (result, None)
-            return _scalar(loss), aux
+            return loss_of(one_call(step_fn, slices), has_aux)
 
         outcome = self._run(
             Request(
@@ -349,16 +345,6 @@ def no_trace(weight: Any, known: list[str] | tuple[str, ...]) -> ValueError:
     return ValueError(f"`weight` {weight!r} has no trace; parameters with one: {', '.join(sorted(known)) or 'none'}.")
 
 
-def _scalar(loss: Any) -> Any:
-    """The loss of a step; a ValueError unless it is one number."""
-    if u.math.ndim(loss) != 0:
-        raise ValueError(
-            f"`step_fn` must return a scalar loss for one step, got shape {u.math.shape(loss)}: reduce over batch and "
-            "outputs inside it, e.g. with `.mean()`."
-        )
-    return loss
-
-
 def _check_chunk_size(chunk_size: Any) -> int | None:
     if chunk_size is None:
         return None
@@ -369,15 +355,6 @@ def _check_chunk_size(chunk_size: Any) -> int | None:
     return int(chunk_size)
 
 
-def one_call(fn: Callable, slices: tuple) -> Any:
-    """``fn(*slices)``; a ValueError unless it called the learner exactly once."""
-    result = fn(*slices)
-    recorder = active()
-    if recorder is not None:
-        recorder.close()
-    return result
-
-
 def reduced(losses, mask, reduction: str, loss_output: str):
     """Losses as they were asked for."""
     if loss_output == "per_step":
@@ -386,8 +363,3 @@ def reduced(losses, mask, reduction: str, loss_output: str):
     if loss_output == "masked":
         return losses
     return jnp.sum(losses) / (jnp.maximum(jnp.sum(mask), 1.0) if reduction == "mean" else 1.0)
-
-
-def first_of(sequences: tuple) -> tuple:
-    """One step's arguments."""
-    return jax.tree.map(lambda leaf: leaf[0], sequences)

@@ -27,8 +27,9 @@ from etrax.engine.traces.choose import CARRIES, Carry, DenseCarry, make_trace
 from etrax.text import dotted
 
 from .error import Error
-from .learner import Learner, Outcome, Request, first_of, no_trace, reduced
+from .learner import Learner, Outcome, Request, no_trace, reduced
 from .report import Report, report_of_traces
+from .step_function import first_of
 
 __all__ = ["Composition", "EligibilityTrace", "OnlineLearner", "carry_of"]
 
