@@ -296,6 +296,14 @@ def test_a_step_function_returns_a_real_number(case, result, options, message):
         case.learner.etrace_grad(case.xs[:2], step_fn=step, **options)
 
 
+def test_a_loss_that_no_gradient_reaches_is_refused(case):
+    def step(x):
+        return jnp.mean((jnp.argmax(u.get_mantissa(case.learner(x)), -1) - 1.0) ** 2)
+
+    with pytest.raises(ValueError, match="no path leads from the parameter .* to the loss"):
+        case.learner.etrace_grad(case.xs[:2], step_fn=step)
+
+
 def test_a_copy_is_to_be_compiled(case):
     other = copy.deepcopy(case.learner)
     with pytest.raises(RuntimeError, match="is not compiled"):

@@ -8,8 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
+from jax.custom_derivatives import SymbolicZero
 
-__all__ = ["dependent"]
+__all__ = ["dependent", "sensitive"]
 
 
 def dependent(fn: Callable[[Any], dict], moved: Any) -> set:
@@ -32,6 +33,51 @@ def dependent(fn: Callable[[Any], dict], moved: Any) -> set:
 
     jax.eval_shape(jax.vmap(probe), jax.tree.map(_lifted, moved))
     return seen
+
+
+def sensitive(fn: Callable[[Any], dict], moved: Any) -> set:
+    """The keys of ``fn(moved)`` that have a derivative with respect to ``moved``.
+
+    A comparison, a rounding, an argmax, an integer and a stopped gradient let none pass: what is not found has a derivative
+    that is zero by structure. Nothing is computed.
+
+    Parameters
+    ----------
+    fn : callable
+        ``moved -> {key: pytree}``.
+    moved : pytree
+        Floating-point arrays, or their shapes and dtypes.
+    """
+    seen: set = set()
+
+    def probe(moved):
+        leaves = {key: [jnp.asarray(leaf) for leaf in jax.tree.leaves(v)] for key, v in fn(moved).items()}
+        return [
+            _felt(leaf, k, seen) for k, v in leaves.items() for leaf in v if jnp.issubdtype(leaf.dtype, jnp.inexact)
+        ]
+
+    def pushed(moved):
+        return jax.jvp(probe, (moved,), (jax.tree.map(jnp.ones_like, moved),))[1]
+
+    jax.eval_shape(pushed, moved)
+    return seen
+
+
+def _felt(value: jax.Array, key: Hashable, seen: set) -> jax.Array:
+    """``value``; ``key`` is added to ``seen`` if it has a tangent."""
+
+    @jax.custom_jvp
+    def identity(x):
+        return x
+
+    def push(primals, tangents):
+        (x,), (tangent,) = primals, tangents
+        if not isinstance(tangent, SymbolicZero):
+            seen.add(key)
+        return x, jnp.zeros_like(x)
+
+    identity.defjvp(push, symbolic_zeros=True)
+    return identity(value)
 
 
 def _lifted(leaf):

@@ -19,7 +19,7 @@ import numpy as np
 
 from etrax.contract import Neuron
 from etrax.contract.constant import read, trained
-from etrax.contract.dependence import dependent
+from etrax.contract.dependence import dependent, sensitive
 from etrax.contract.jacobian import Kind
 from etrax.contract.pattern import pattern_of
 from etrax.contract.recorder import Recorder, recording
@@ -204,8 +204,8 @@ class Graph:
         x = {self.connections[key].name: value for key, value in recorder.x.items()}
         return Probed(out, self.compose(recorder, entries), x)
 
-    def _depends(self, used: list[int], args: tuple, moved: set[int], *, inputs: bool) -> set:
-        """Which outputs and new states of a step depend on the states numbered in ``moved`` (and on its inputs)."""
+    def _follow(self, how: Callable, used: list[int], args: tuple, moved: set[int], *, inputs: bool) -> set:
+        """Which outputs and new states of a step follow the states numbered in ``moved`` (and its inputs)."""
         values = self.states.read(used)
 
         def run(at):
@@ -216,11 +216,11 @@ class Graph:
             return flat | {("state", i): v for i, v in new.items()}
 
         at = {"states": {i: v for i, v in values.items() if i in moved}}
-        return dependent(run, {**at, "inputs": args} if inputs else at)
+        return how(run, {**at, "inputs": args} if inputs else at)
 
     def _classify(self, used: list[int], args: tuple) -> list[Structure]:
         written = set(self.written)
-        seen = self._depends(used, args, written, inputs=True)
+        seen = self._follow(dependent, used, args, written, inputs=True)
 
         def kind(what, key, entry):
             if (what, key) in seen:
@@ -249,7 +249,7 @@ class Graph:
                 continue
             reached: set = set()
             if self.states.index(state) in used:
-                seen = self._depends(used, args, {self.states.index(state)}, inputs=False)
+                seen = self._follow(sensitive, used, args, {self.states.index(state)}, inputs=False)
                 reached = {key for key in seen if key[0] in ("out", "state")}
             hidden = {self.states.index(h.state): h.name for h in self.hidden}
             direct = sorted(hidden[key[1]] for key in reached if key[0] == "state" and key[1] in hidden)

@@ -1,4 +1,4 @@
-"""Which states a loss gives a learning signal to, found by dependency in one step before anything runs."""
+"""Which states a loss gives a learning signal to, found by the derivative of one step before anything runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 
-from etrax.contract.dependence import dependent
+from etrax.contract.dependence import sensitive
 from etrax.text import dotted
 
 from .graph import Graph
@@ -72,7 +72,7 @@ def find_signals(
     order = list(range(len(graph.populations)))
     if jax.eval_shape(lambda: seen(step.zeros, {})[_LOSS]) is None:
         return Signals(frozenset(), order)
-    reached: dict[Any, set] = {name: dependent(partial(shifted, name), zero) for name, zero in step.zeros.items()}
+    reached: dict[Any, set] = {name: sensitive(partial(shifted, name), zero) for name, zero in step.zeros.items()}
     states = {name for name, keys in reached.items() if _LOSS in keys}
     if any(keys - {_LOSS} for keys in reached.values()):
         order, states = _from_the_top(graph, traces, reached, states)
@@ -80,13 +80,13 @@ def find_signals(
         state = graph.states.all[i]
         if any(state in c.params.values() and _is_signalled(graph, traces, c, states) for c in graph.sources):
             continue
-        keys = dependent(partial(moved, i), values[i])
+        keys = sensitive(partial(moved, i), values[i])
         if _LOSS not in keys and not _feeds(graph, traces, keys, states):
             name = dotted(graph.paths.get(id(state), (f"state {i}",)))
             raise ValueError(
                 f"no path leads from the parameter {name} to the loss within one step, so its online gradient is always "
-                "zero: let the loss (or a layer above, in the same step) read what it feeds, or leave it out with "
-                "`weights=`."
+                "zero: let the loss (or a layer above, in the same step) read what it feeds, not through a comparison, a "
+                "rounding, an argmax or a stopped gradient, or leave it out with `weights=`."
             )
     return Signals(frozenset(states), order)
 

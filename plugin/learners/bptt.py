@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import brainstate
@@ -11,8 +12,11 @@ import brainunit as u
 import jax
 import jax.numpy as jnp
 
+from etrax.contract.dependence import sensitive
 from etrax.contract.recorder import Recorder, active, recording
-from etrax.engine.pure import Pure, States, like
+from etrax.engine.names import Path
+from etrax.engine.pure import Pure, States, Values, like
+from etrax.text import dotted
 
 from .learner import Learner, Outcome, Request, reduced
 from .report import Report, report_of_parameters
@@ -145,7 +149,9 @@ class BPTT(Learner):
         numbers = {path: self._states.index(state) for path, state in request.weights.items()}
         key = (*request.key, tuple(numbers.values()))
         if key not in compiled:
-            compiled[key] = self._make(request, list(numbers.values()))
+            pure, run = self._make(request, list(numbers.values()))
+            self._check_paths(pure, request, numbers)
+            compiled[key] = pure, run
         pure, run = compiled[key]
         used, _ = pure.trace(*first_of(sequences))
         used = sorted({*used, *numbers.values()})
@@ -175,16 +181,7 @@ class BPTT(Learner):
 
         @jax.jit
         def run(values, sequences, mask):
-            fixed = {i: v for i, v in values.items() if i not in written}
-
-            def total(weights):
-                def body(state, at):
-                    new, out = pure({**fixed, **weights, **state}, *at)
-                    return like(state, {**state, **new}), out
-
-                last, (losses, aux) = jax.lax.scan(body, {i: values[i] for i in written}, sequences)
-                return jnp.zeros(()) if losses is None else jnp.sum(losses * mask), (last, losses, aux)
-
+            total = partial(_total, pure, written, values, sequences, mask)
             weights = {i: values[i] for i in numbers}
             if not weights:
                 return {}, *total(weights)[1]
@@ -192,3 +189,29 @@ class BPTT(Learner):
             return grads, last, losses, aux
 
         return pure, run
+
+    def _check_paths(self, pure: Pure, request: Request, numbers: dict[Path, int]) -> None:
+        used, written = pure.trace(*first_of(request.sequences))
+        values = self._states.read({*used, *numbers.values()})
+        total = partial(_total, pure, written, values, request.sequences, request.mask)
+        for path, i in numbers.items():
+            if not sensitive(lambda value, i=i: {"loss": total({i: value})[0]}, values[i]):
+                raise ValueError(
+                    f"no path leads from the parameter {dotted(path)} to the loss, so its gradient is always zero: let the loss "
+                    "read what it feeds, not through a comparison, a rounding, an argmax or a stopped gradient, or leave it out "
+                    "with `weights=`."
+                )
+
+
+def _total(
+    pure: Pure, written: list[int], values: Values, sequences: tuple, mask, weights: Values
+) -> tuple[Any, tuple]:
+    """The sum of the losses of a sequence; and the last values of the states, losses and aux over time."""
+    fixed = {i: v for i, v in values.items() if i not in written}
+
+    def body(state, at):
+        new, out = pure({**fixed, **weights, **state}, *at)
+        return like(state, {**state, **new}), out
+
+    last, (losses, aux) = jax.lax.scan(body, {i: values[i] for i in written}, sequences)
+    return jnp.zeros(()) if losses is None else jnp.sum(losses * mask), (last, losses, aux)
