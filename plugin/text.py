@@ -1,14 +1,15 @@
-"""What people read: units, sizes, dotted paths, tables. One function for each."""
+"""What people read: units, sizes, dotted paths, tables. One function for each, and one form for notebooks."""
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import brainunit as u
 
-__all__ = ["bytes_text", "dotted", "quantity_text", "table", "unit_text"]
+__all__ = ["Printed", "Table", "as_html", "bytes_text", "dotted", "quantity_text", "table", "unit_text"]
 
 
 def unit_text(unit: u.Unit, none: str = "no unit") -> str:
@@ -64,3 +65,48 @@ def table(
 
     lines = [line(row).rstrip() for row in rows]
     return [lines[0], line(["-" * width for width in widths]), *lines[1:]] if ruled else lines
+
+
+class Table(NamedTuple):
+    """A table within what is printed; see `table` for the fields. ``header`` says whether its first row is one."""
+
+    rows: Sequence[Sequence[str]]
+    ruled: bool = True
+    indent: int = 2
+    header: bool = True
+
+
+def as_html(parts: Iterable[str | Table]) -> str:
+    """Lines and tables for a notebook: cells wrap where lines of text would be broken anywhere. Everything is escaped."""
+    written = []
+    for part in parts:
+        if isinstance(part, str):
+            written.append(f'<div style="white-space: pre-wrap">{html.escape(part) or "&nbsp;"}</div>')
+            continue
+        written.append('<div style="overflow-x: auto"><table>')
+        for i, row in enumerate(part.rows):
+            cell = "th" if i == 0 and part.header else "td"
+            style = 'style="text-align: left; vertical-align: top; overflow-wrap: break-word"'
+            written.append(f"<tr>{''.join(f'<{cell} {style}>{html.escape(text)}</{cell}>' for text in row)}</tr>")
+        written.append("</table></div>")
+    return "\n".join(written)
+
+
+class Printed:
+    """Base class of what prints as lines and tables, and shows them as HTML in a notebook."""
+
+    def _parts(self) -> Iterable[str | Table]:
+        """What is printed, in its order."""
+        raise NotImplementedError  # abstract
+
+    def __str__(self) -> str:
+        lines: list[str] = []
+        for part in self._parts():
+            lines += [part] if isinstance(part, str) else table(part.rows, ruled=part.ruled, indent=part.indent)
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self._parts())

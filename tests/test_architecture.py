@@ -28,7 +28,7 @@ ARROWS = {
     "exchange": ("analysis", "neurons", "synapses", "contract", "checks", "text"),
     "network": ("learners", "neurons", "synapses", "tasks", "storage", "text"),
     "experiment": ("network", "training", "learners", "tasks"),
-    "comparison": ("experiment", "training", "analysis", "plots", "tasks", "checks", "files"),
+    "comparison": ("experiment", "training", "analysis", "plots", "tasks", "checks", "files", "text"),
     "cli": ("comparison", "experiment", "network", "training", "analysis", "plots", "tasks", "data", "checks", "files"),
 }
 LONGEST = 400

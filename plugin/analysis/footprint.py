@@ -27,15 +27,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from etrax.neurons import LeakyReadout
-from etrax.text import table
+from etrax.text import Printed, Table
 
 from .probe import CONVOLUTIONS, Probe, effective_weight
 
 __all__ = ["BenchmarkFigures", "benchmark_figures"]
 
 
-@dataclasses.dataclass(frozen=True)
-class BenchmarkFigures:
+@dataclasses.dataclass(frozen=True, repr=False)
+class BenchmarkFigures(Printed):
     """What :func:`benchmark_figures` counts; prints as a table.
 
     Attributes
@@ -78,7 +78,7 @@ class BenchmarkFigures:
         names = ("footprint", "connection_sparsity", "activation_sparsity", "effective_macs", "effective_acs", "dense")
         return {f"{name}_bytes" if name == "footprint" else name: getattr(self, name) for name in names}
 
-    def __str__(self) -> str:
+    def _parts(self):
         per_sample = f"per sample of {self.steps} steps"
         parts = f"(parameters {self.parameter_bytes:,}, states and constants {self.buffer_bytes:,})"
         rows = [
@@ -89,15 +89,10 @@ class BenchmarkFigures:
             ("effective ACs", f"{self.effective_acs:,.1f} {per_sample}"),
             ("dense operations", f"{self.dense:,.1f} {per_sample}"),
         ]
-        lines = table(rows, ruled=False, indent=0)
+        yield Table(rows, ruled=False, indent=0, header=False)
         for name, layer in self.layers.items():
-            lines.append(
-                f"  {name}: {layer['effective_macs']:,.1f} MACs, {layer['effective_acs']:,.1f} ACs of {layer['dense']:,.1f}"
-            )
-        lines += [f"  not counted: {name}" for name in self.uncounted]
-        return "\n".join(lines)
-
-    __repr__ = __str__
+            yield f"  {name}: {layer['effective_macs']:,.1f} MACs, {layer['effective_acs']:,.1f} ACs of {layer['dense']:,.1f}"
+        yield from (f"  not counted: {name}" for name in self.uncounted)
 
 
 def benchmark_figures(model: brainstate.nn.Module, xs: Any) -> BenchmarkFigures:

@@ -30,7 +30,7 @@ from etrax.contract.recorder import Recorder, recording
 from etrax.engine.pure import Pure, States
 from etrax.learners.bptt import BPTT
 from etrax.plots import plot_alignment
-from etrax.text import dotted, quantity_text, table
+from etrax.text import Printed, Table, dotted, quantity_text
 
 from .probe import spiking_modules
 
@@ -40,8 +40,8 @@ _SATURATED = 0.8  # share of steps with a spike from which a neuron counts as sa
 _REMARKED = 0.1  # share of saturated neurons from which there is something to remark
 
 
-@dataclasses.dataclass(frozen=True)
-class GradientReport:
+@dataclasses.dataclass(frozen=True, repr=False)
+class GradientReport(Printed):
     """The comparison of :func:`gradient_report`; prints as a table.
 
     Attributes
@@ -80,7 +80,7 @@ class GradientReport:
         """Whether there is nothing to remark."""
         return not self.remarks
 
-    def __str__(self) -> str:
+    def _parts(self):
         early, late = self.cosine_over_time[0], self.cosine_over_time[-1]
         rows: list[tuple[str, ...]] = [
             ("parameter", "cosine", "norm ratio", "first window", "last window", "norm of BPTT")
@@ -88,14 +88,12 @@ class GradientReport:
         for i, name in enumerate(self.parameters):
             numbers = (self.cosine[i], self.norm_ratio[i], early[i], late[i])
             rows.append((name, *(f"{number:.3f}" for number in numbers), quantity_text(self.norms[name], ".3g")))
-        lines = [f"{self.learner} against backpropagation through time", *table(rows, ruled=False)]
+        yield f"{self.learner} against backpropagation through time"
+        yield Table(rows, ruled=False)
         for name, rate in self.rates.items():
             hertz = rate.to_decimal(u.Hz)
-            lines.append(f"  {name}: {hertz.mean():.1f} spikes per neuron and second, {np.mean(hertz == 0):.0%} silent")
-        lines += [f"  NOTE: {remark}" for remark in self.remarks]
-        return "\n".join(lines)
-
-    __repr__ = __str__
+            yield f"  {name}: {hertz.mean():.1f} spikes per neuron and second, {np.mean(hertz == 0):.0%} silent"
+        yield from (f"  NOTE: {remark}" for remark in self.remarks)
 
     def plot(self):
         """Cosine and norm ratio over time as a `matplotlib.figure.Figure`."""

@@ -29,10 +29,11 @@ from etrax.experiment.settings import OPTIMIZERS, SCHEDULES, check_choices, trai
 from etrax.files import atomic, remove_drafts, writable_folder
 from etrax.plots.style import save
 from etrax.tasks import Recipe, Task
+from etrax.text import Table, as_html
 from etrax.training.evaluation import evaluate
 from etrax.training.logs import bar_of
 
-from .report import draw, markdown, summary
+from .report import draw, markdown, summary, table_of
 
 __all__ = ["COMPARED", "THRESHOLDS", "Comparison"]
 
@@ -198,6 +199,18 @@ class Comparison:
 
     def results(self) -> dict[str, Any]:
         """Write and return the results of the runs that are finished."""
+        found = self._found()
+        _write(self.folder / "results.json", found)
+        with atomic(self.folder / "results.md") as draft:
+            draft.write_text(markdown(found))
+        return found
+
+    def _repr_html_(self) -> str:
+        found = self._found()
+        done = f"{self.task.name}: {found['finished']} of {self.seeds * len(self.methods)} runs are finished"
+        return as_html([done, Table(table_of(found))])
+
+    def _found(self) -> dict[str, Any]:
         done = {
             (m, s): _read(path) for m in self.methods for s in range(self.seeds) if (path := self.path(m, s)).exists()
         }
@@ -209,11 +222,7 @@ class Comparison:
             "updates": self.updates,
             "settings": self.settings,
         }
-        found = summary(about, list(self.methods), self.seeds, done)
-        _write(self.folder / "results.json", found)
-        with atomic(self.folder / "results.md") as draft:
-            draft.write_text(markdown(found))
-        return found
+        return summary(about, list(self.methods), self.seeds, done)
 
     def _run(self, method: str, seed: int, bar: Any) -> dict[str, Any]:
         """One run, from where it was stopped."""

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from etrax.experiment.methods import METHODS
 from etrax.plots.style import COLOURS, STYLE, band, panels
 
-__all__ = ["draw", "markdown", "summary"]
+__all__ = ["draw", "markdown", "summary", "table_of"]
 
 _MEASURED: dict[str, str | tuple[str, ...]] = {
     "test_accuracy": "test_accuracy",
@@ -97,15 +97,14 @@ def _statistics(each: Sequence[float | None]) -> dict[str, Any]:
 
 
 # -- the table -----------------------------------------------------------------------------
-def markdown(found: Mapping[str, Any]) -> str:
-    """The content of ``results.md``, from that of ``results.json``."""
-    settings, threshold = found["settings"], f"{100 * found['threshold']:g} %"
+def table_of(found: Mapping[str, Any]) -> list[list[str]]:
+    """The table of methods from the content of ``results.json``: its header, and a row for each."""
     header = [
         "method",
         "seeds",
         "test accuracy (%)",
         "each seed (%)",
-        f"updates to {threshold}",
+        f"updates to {100 * found['threshold']:g} %",
         "seconds",
         "traces (KiB)",
         "rate (Hz)",
@@ -113,7 +112,13 @@ def markdown(found: Mapping[str, Any]) -> str:
         "synaptic operations per trial",
         "footprint (KiB)",
     ]
-    rows = [_row(method, found) for method in found["methods"].values()]
+    return [header, *(_row(method, found) for method in found["methods"].values())]
+
+
+def markdown(found: Mapping[str, Any]) -> str:
+    """The content of ``results.md``, from that of ``results.json``."""
+    settings, threshold = found["settings"], f"{100 * found['threshold']:g} %"
+    header, *rows = table_of(found)
     lines = [
         f"# {found['task']}: methods compared",
         "",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import brainstate
 import brainunit as u
@@ -12,19 +12,19 @@ import jax
 from etrax.engine.graph import Graph
 from etrax.engine.names import Path
 from etrax.engine.traces.base import Trace
-from etrax.text import bytes_text, dotted, table
+from etrax.text import Printed, Table, bytes_text, dotted
 
 __all__ = ["Report", "report_of_parameters", "report_of_traces"]
 
 
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """What a compiled learner trains, and at what cost; prints as a table.
+@dataclasses.dataclass(frozen=True, repr=False)
+class Report(Printed):
+    """What a compiled learner trains, and at what cost; prints as tables.
 
     Attributes
     ----------
-    lines : tuple of str
-        The table.
+    parts : sequence of str and Table
+        Lines and tables, in their order.
     trace_bytes : int
         Bytes that are carried on through time.
     flops_per_step : int
@@ -32,14 +32,17 @@ class Report:
         sequence given as ``trial=True`` in one chunk spares. 0 where the learner does not count them.
     """
 
-    lines: tuple[str, ...]
+    parts: Sequence[str | Table]
     trace_bytes: int
     flops_per_step: int = 0
 
-    def __str__(self) -> str:
-        return "\n".join(self.lines)
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The lines of text."""
+        return tuple(str(self).split("\n"))
 
-    __repr__ = __str__
+    def _parts(self):
+        return self.parts
 
 
 def report_of_parameters(
@@ -47,18 +50,18 @@ def report_of_parameters(
 ) -> Report:
     """The report of a learner that trains all parameters in one way, ``by``, and carries something on."""
     rows = [("parameter", "shape", "trained by"), *((dotted(path), _shape(s), by) for path, s in params.items())]
-    return Report((*table(rows), "", carried), trace_bytes)
+    return Report((Table(rows), "", carried), trace_bytes)
 
 
 def report_of_traces(graph: Graph, traces: Mapping[str, Trace], chunks: str) -> Report:
     """The report of an online learner: populations, states, kinds of Jacobian entries, parameters, traces and chunks."""
     trace_bytes = sum(trace.nbytes() for trace in traces.values())
     flops = sum(_flops(trace) for trace in traces.values())
-    lines = []
+    parts: list[str | Table] = []
     for population, structure in zip(graph.populations, graph.structures, strict=True):
         neuron = population.neuron
         owner = population.first(neuron)[0].rpartition(".")[0]
-        lines.append(
+        parts.append(
             f"population {owner}: {type(neuron).__name__} {population.varshape}, batch {population.batch or None}"
         )
         rows = [("state", "unit", "from", "depends on (kind of entry)")]
@@ -77,7 +80,7 @@ def report_of_traces(graph: Graph, traces: Mapping[str, Trace], chunks: str) -> 
                         ", ".join(entries) or "nothing",
                     )
                 )
-        lines += [*table(rows), ""]
+        parts += [Table(rows), ""]
     rows = [("parameter", "shape", "trained by", "trace")]
     covered = set()
     for traced in graph.sources:
@@ -95,10 +98,10 @@ def report_of_traces(graph: Graph, traces: Mapping[str, Trace], chunks: str) -> 
     for path, state in graph.params.items():
         if id(state) not in covered:
             rows.append((dotted(path), _shape(state), "same-step gradient", "none"))
-    lines += [*table(rows), ""]
-    lines.append(f"traces {bytes_text(trace_bytes)}; matrix products {flops / 1e6:.2f} Mflop per step")
-    lines.append(chunks)
-    return Report(tuple(lines), trace_bytes, flops)
+    parts += [Table(rows), ""]
+    parts.append(f"traces {bytes_text(trace_bytes)}; matrix products {flops / 1e6:.2f} Mflop per step")
+    parts.append(chunks)
+    return Report(tuple(parts), trace_bytes, flops)
 
 
 def _flops(trace: Trace) -> int:

@@ -17,7 +17,7 @@ from etrax.files import writable_folder
 from etrax.learners.compilation import compiled
 from etrax.learners.online import EligibilityTrace
 from etrax.tasks import Task
-from etrax.text import dotted
+from etrax.text import Table, as_html, dotted
 
 from .checkpoint import Checkpoints, optimizer_states
 from .constraints import make_projection
@@ -58,6 +58,17 @@ class TrainResult:
     seconds: float
     stopped: str
     best_loss: float | None
+
+    def _repr_html_(self) -> str:
+        ended = (
+            f"{type(self.learner).__name__}: {self.batches} batches in {self.seconds:.1f} s, ended by {self.stopped!r}"
+        )
+        names = list(dict.fromkeys(name for row in self.history for name in row))
+        rows = [
+            [f"{v:.4g}" if isinstance(v := row.get(name, ""), float) else str(v) for name in names]
+            for row in self.history
+        ]
+        return as_html([ended, Table([[name.replace("_", " ") for name in names], *rows])])
 
 
 def train(  # noqa: PLR0913 - what may be exchanged in a training, each with a default
