@@ -7,10 +7,12 @@ import importlib.util
 import logging
 import re
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from mkdocs.exceptions import PluginError
+from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, InclusionLevel
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -28,13 +30,17 @@ SUMMARY = "<!-- names -->"
 FIGURES = re.compile(r"<!-- figures: (\S+) -->")
 CODE = re.compile(r"<(a|h\d|autoref|pre)\b.*?</\1>|<code>([\w.]+)(?:\(\))?</code>", re.DOTALL)
 
+_folder = tempfile.TemporaryDirectory()
 _sources: dict[str, Path] = {}  # page -> the file of the checkout that it shows
 
 
+@event_priority(100)  # before mkdocstrings reads its options
 def on_config(config: Any) -> Any:
-    """Name the pages from elsewhere by their place in the site; watch nothing that is not there."""
+    """Check the reference; name the pages from elsewhere by their place in the site."""
     if wrong := names.missing():
         raise PluginError("the reference is not complete:\n" + "\n".join(wrong))
+
+    config.plugins["mkdocstrings"].config.handlers["python"]["paths"] = [_package()]
 
     def placed(item: Any) -> Any:
         if isinstance(item, dict):
@@ -45,6 +51,16 @@ def on_config(config: Any) -> Any:
 
     config.nav = placed(config.nav)
     return config
+
+
+def _package() -> str:
+    """A folder with the package as it is when installed, by links: griffe does not know the layout of the checkout."""
+    folder = Path(_folder.name) / "etrax"
+    if not folder.exists():
+        folder.mkdir()
+        for path in (*(checkout.ROOT / "plugin").iterdir(), checkout.ROOT / "neurons", checkout.ROOT / "synapses"):
+            (folder / path.name).symlink_to(path)
+    return _folder.name
 
 
 def _left_out(item: Any) -> bool:
