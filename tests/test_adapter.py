@@ -144,7 +144,7 @@ def close(got, expected, rtol):
         np.testing.assert_allclose(g, e, rtol=rtol, atol=rtol * float(np.abs(e).max()))
 
 
-@pytest.mark.parametrize("name", networks.thorough(NEURONS, "AdExIF", "user's own"))
+@pytest.mark.parametrize("name", networks.thorough(NEURONS, "user's own"))
 def test_feed_forward_neurons_equal_backpropagation(name):
     neuron, unit, scale = NEURONS[name]
     with brainstate.environ.context(dt=(0.1 if name == "HH" else 1.0) * u.ms):

@@ -128,7 +128,8 @@ def test_feed_forward_equals_backpropagation(name):
         same(got, expected)
 
 
-@pytest.mark.parametrize("name", thorough(NETS, "per neuron"))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETS)
 def test_recurrent_equals_backpropagation_stopped_at_the_projections(name):
     expected = gradient(lambda: NETS[name](recurrent=True, stop=True), etrax.BPTT)
     same(gradient(lambda: NETS[name](recurrent=True), etrax.D_RTRL, chunks=(8,)), expected)

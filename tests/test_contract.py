@@ -23,6 +23,11 @@ dynamics = pytest.mark.parametrize("row", [*NEURONS, *PARTS], ids=str)
 populations = pytest.mark.parametrize("row", POPULATIONS, ids=str)
 
 
+def some(rows, every=3):
+    """One in so many rows; the slow run takes all of them."""
+    return pytest.mark.parametrize("row", thorough(rows, *rows[::every]), ids=str)
+
+
 @pytest.fixture
 def dt(request):
     """The time step of the row."""
@@ -191,14 +196,14 @@ def where_it_lives(row, options, slope=False):
 
 
 @pytest.mark.parametrize("slope", [False, True], ids=["current", "conductance"])
-@neurons
+@some(NEURONS)
 def test_jacobian_where_the_neuron_lives(row, slope):
     """Live states, the state at rest, the potential exactly at threshold, and far outside."""
     for options in row.options()[int(slope) :: 3 - 2 * slope][:2]:
         where_it_lives(row, options, slope)
 
 
-@parts
+@some(PARTS)
 def test_jacobian_where_the_part_lives(row):
     """Live states, the state at rest, and far outside; with and without spikes."""
     where_it_lives(row, {})
@@ -216,7 +221,7 @@ def test_outputs_are_finite_at_every_potential(row, precision):
             assert np.isfinite(u.get_mantissa(value)).all()
 
 
-@dynamics
+@some([*NEURONS, *PARTS], 4)
 def test_kinds_are_true(row):
     """What depends on no state and no drive is the same number everywhere, and known to be so."""
     for options in row.options():
@@ -238,7 +243,7 @@ def test_kinds_are_true(row):
                 assert row in NEURONS or not vary
 
 
-@neurons
+@some(NEURONS)
 def test_detaching_takes_the_surrogate_out_of_the_reset(row):
     """The values do not change; the derivative does."""
     for options in row.options():
@@ -278,7 +283,7 @@ def test_states_keep_unit_shape_and_type_and_reset_to_what_they_were(row):
                 np.testing.assert_array_equal(numbers(state.value), numbers(first[name]))
 
 
-@dynamics
+@some([*NEURONS, *PARTS])
 def test_a_batch_is_independent_copies(row):
     xs = u.math.stack([row.inputs(T, seed) for seed in range(3)], axis=1)
     module = row.build()
@@ -318,12 +323,12 @@ def test_each_meets_two_of_the_others():
     assert all(len({w.cls for r, w in met if r is row}) >= 2 for row in POPULATIONS)
 
 
-@populations
+@some(POPULATIONS, 2)
 def test_gradient_of_the_neuron_alone(row):
     compare(row, row.build(), [])
 
 
-@pytest.mark.parametrize("row", thorough(POPULATIONS, *POPULATIONS[::3]), ids=str)
+@some(POPULATIONS, 4)
 def test_gradient_of_a_recurrent_population_behind_two_ways(row):
     """Under the resets in turn; the gradient stops where spikes enter a projection."""
     options = row.options()

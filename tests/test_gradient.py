@@ -18,9 +18,7 @@ ALL_CHUNKS = (1, 2, 3, 7, T // 2, T)
 IN_ALL_CHUNKS = ("recurrent alif heterogeneous", "recurrent lif detached", "recurrent shared synapse", "layered three")
 QUICK = (
     "feed-forward lif hard",
-    "feed-forward alif leaky",
     "recurrent alif detached leaky",
-    "recurrent alif hard",
     "recurrent coba and cuba",
     "recurrent shared synapse",
     "layered two lif",
@@ -95,7 +93,7 @@ def reference(case, **options):
             name,
             ALL_CHUNKS if name in IN_ALL_CHUNKS else CHUNKS,
             id=f"{name}, optimized",
-            marks=[pytest.mark.optimized, *([] if name == "feed-forward lif" else [pytest.mark.slow])],
+            marks=[pytest.mark.optimized, pytest.mark.slow],
         )
         for name in networks.NETWORKS
     ],

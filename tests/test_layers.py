@@ -176,6 +176,7 @@ def test_a_state_that_does_not_decay_has_no_window():
         etrax.compile(net, etrax.D_RTRL, jnp.ones((B, I)), batch_size=B)
 
 
+@pytest.mark.slow
 def test_a_prior_of_the_weights_adds_its_gradient():
     def result(algorithm, **options):
         comm = Positive(I, N, brainstate.nn.SoftplusT(0.0))
@@ -187,7 +188,7 @@ def test_a_prior_of_the_weights_adds_its_gradient():
     assert not np.allclose(jax.tree.leaves(plain)[-1], jax.tree.leaves(expected)[-1], rtol=1e-3)
 
 
-@pytest.mark.parametrize("carry", ["dense", "window", "rank1", "none"])
+@pytest.mark.parametrize("carry", thorough(["dense", "window", "rank1", "none"], "window"))
 @pytest.mark.parametrize(
     "name", thorough(["CSR", "FixedNumConn, one weight", "user's own sparse"], "user's own sparse")
 )

@@ -5,6 +5,7 @@ import braintools
 import brainunit as u
 import numpy as np
 import pytest
+from networks import thorough
 
 from etrax import tasks
 from etrax.tasks import cognitive
@@ -19,7 +20,7 @@ def single_precision():
 OPTIONS = {"dms": {"delay": 100.0 * u.ms}, "evidence": {"delay": 100.0 * u.ms, "delay_spread": 50.0 * u.ms}}
 
 
-@pytest.fixture(scope="module", params=tasks.TASKS)
+@pytest.fixture(scope="module", params=thorough(tasks.TASKS, *(name for name in tasks.TASKS if name != "dms")))
 def task(request):
     with brainstate.environ.context(dt=1.0 * u.ms, precision=32):
         return tasks.get(request.param, **OPTIONS.get(request.param, {}))

@@ -31,7 +31,7 @@ def make_update(
     Labels without an output are a ValueError before anything changes.
     """
     model, cost = learner.model, rate_cost(learner.model, options)
-    check = label_check(learner, loss)
+    check = label_check(model, loss)
 
     def step(x, y, weight):
         out = learner(x)
