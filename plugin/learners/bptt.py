@@ -195,7 +195,11 @@ class BPTT(Learner):
         values = self._states.read({*used, *numbers.values()})
         total = partial(_total, pure, written, values, request.sequences, request.mask)
         for path, i in numbers.items():
-            if not sensitive(lambda value, i=i: {"loss": total({i: value})[0]}, values[i]):
+
+            def loss(value, i=i):
+                return {"loss": total({i: value})[0]}
+
+            if not sensitive(loss, values[i]):
                 raise ValueError(
                     f"no path leads from the parameter {dotted(path)} to the loss, so its gradient is always zero: let the loss "
                     "read what it feeds, not through a comparison, a rounding, an argmax or a stopped gradient, or leave it out "
