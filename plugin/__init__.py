@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import analysis, comparison, data, experiment, network, neurons, plots, synapses, tasks, training
+    from . import analysis, comparison, data, experiment, learners, network, neurons, plots, synapses, tasks, training
     from .analysis import BenchmarkFigures, GradientReport, benchmark_figures, gradient_report
     from .contract import (
         Constant,
@@ -73,6 +73,7 @@ __all__ = [
     "experiment",
     "from_nir",
     "gradient_report",
+    "learners",
     "network",
     "neurobench_model",
     "neurons",
@@ -87,7 +88,19 @@ __all__ = [
 
 # Where the names above are found: nothing is imported before it is asked for, so that the command line answers at once.
 _PACKAGES = frozenset(
-    {"analysis", "comparison", "data", "experiment", "network", "neurons", "plots", "synapses", "tasks", "training"}
+    {
+        "analysis",
+        "comparison",
+        "data",
+        "experiment",
+        "learners",
+        "network",
+        "neurons",
+        "plots",
+        "synapses",
+        "tasks",
+        "training",
+    }
 )
 _HOMES = {
     "analysis": ("BenchmarkFigures", "GradientReport", "benchmark_figures", "gradient_report"),

@@ -6,6 +6,8 @@ import importlib
 import re
 from pathlib import Path
 
+import etrax
+
 ROOT = Path(__file__).parents[1]
 HOMES = {ROOT / "neurons": "neurons.", ROOT / "synapses": "synapses.", ROOT / "plugin": ""}
 
@@ -132,3 +134,11 @@ def test_names_in_the_text_exist():
     texts = {*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *MODULES.values()}
     named = {(p.name, name) for p in texts for name in re.findall(r"\betrax(?:\.[A-Za-z_]\w*)+", p.read_text())}
     assert not {(file, name) for file, name in named if not resolves(name)}
+
+
+def test_examples_need_no_import_but_that_of_the_package():
+    """What other tests have imported is there in their process; a reader has `import etrax` only."""
+    pages = {ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "guides").glob("*.md")}
+    used = {(p.name, name) for p in pages for name in re.findall(r"\betrax\.([A-Za-z_]\w*)", p.read_text())}
+    assert len(used) > 20
+    assert not {(file, name) for file, name in used if name not in etrax.__all__}

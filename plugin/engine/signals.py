@@ -11,7 +11,7 @@ from etrax.contract.dependence import sensitive
 from etrax.text import dotted
 
 from .graph import Graph
-from .pure import Values
+from .pure import Values, like
 from .sources import Source
 from .step import NOTHING, Step
 
@@ -69,6 +69,13 @@ def find_signals(
     def moved(number, value) -> dict:
         return seen(step.zeros, {number: value})
 
+    def later(number, value) -> dict:
+        def body(state, _):
+            new, (loss, _) = step.shifted({**values, number: value, **state}, step.zeros, *slices)
+            return like(state, {**state, **new}), loss
+
+        return {_LOSS: jax.lax.scan(body, {i: values[i] for i in step.written}, length=2)[1]}
+
     order = list(range(len(graph.populations)))
     if jax.eval_shape(lambda: seen(step.zeros, {})[_LOSS]) is None:
         return Signals(frozenset(), order)
@@ -76,17 +83,22 @@ def find_signals(
     states = {name for name, keys in reached.items() if _LOSS in keys}
     if any(keys - {_LOSS} for keys in reached.values()):
         order, states = _from_the_top(graph, traces, reached, states)
-    for i in () if through_time else weights:
+    for i in weights:
         state = graph.states.all[i]
-        if any(state in c.params.values() and _is_signalled(graph, traces, c, states) for c in graph.sources):
+        if through_time:
+            reaches, within, above = bool(sensitive(partial(later, i), values[i])), "", ""
+        elif any(state in c.params.values() and _is_signalled(graph, traces, c, states) for c in graph.sources):
             continue
-        keys = sensitive(partial(moved, i), values[i])
-        if _LOSS not in keys and not _feeds(graph, traces, keys, states):
+        else:
+            keys = sensitive(partial(moved, i), values[i])
+            reaches = _LOSS in keys or _feeds(graph, traces, keys, states)
+            within, above = " within one step", " (or a layer above, in the same step)"
+        if not reaches:
             name = dotted(graph.paths.get(id(state), (f"state {i}",)))
             raise ValueError(
-                f"no path leads from the parameter {name} to the loss within one step, so its online gradient is always "
-                "zero: let the loss (or a layer above, in the same step) read what it feeds, not through a comparison, a "
-                "rounding, an argmax or a stopped gradient, or leave it out with `weights=`."
+                f"no path leads from the parameter {name} to the loss{within}, so its gradient is always zero: let the "
+                f"loss{above} read what it feeds, not through a comparison, a rounding, an argmax or a stopped gradient, or "
+                "leave it out with `weights=` of `etrace_grad`."
             )
     return Signals(frozenset(states), order)
 

@@ -203,7 +203,7 @@ class BPTT(Learner):
                 raise ValueError(
                     f"no path leads from the parameter {dotted(path)} to the loss, so its gradient is always zero: let the loss "
                     "read what it feeds, not through a comparison, a rounding, an argmax or a stopped gradient, or leave it out "
-                    "with `weights=`."
+                    "with `weights=` of `etrace_grad`."
                 )
 
 

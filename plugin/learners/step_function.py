@@ -8,6 +8,7 @@ from typing import Any
 import brainunit as u
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from etrax.contract.recorder import active
 
@@ -36,17 +37,20 @@ def loss_of(result: Any, has_aux: bool) -> tuple[Any, Any]:
     """
     if result is None:
         raise TypeError("`step_fn` returned None: end it with `return` and the loss of the step.")
-    pair = isinstance(result, tuple | list)
-    if has_aux and not (pair and len(result) == 2):
-        what = f"{len(result)} values" if pair else type(result).__name__
+    several = isinstance(result, tuple | list)
+    if has_aux and not (several and len(result) == 2):
+        what = f"{len(result)} values" if several else type(result).__name__
         raise TypeError(
             f"`step_fn` must return `(loss, aux)` with `has_aux=True`, got {what}: return a pair, or leave `has_aux` out."
         )
-    if pair and not has_aux:
-        raise TypeError(
-            f"`step_fn` must return a scalar loss for one step, got {len(result)} values: for `(loss, aux)` pass `has_aux=True`."
-        )
+    if several and not has_aux:
+        advice = "for `(loss, aux)` pass `has_aux=True`" if len(result) == 2 else "return the loss alone"
+        raise TypeError(f"`step_fn` must return a scalar loss for one step, got {len(result)} values: {advice}.")
     loss, aux = result if has_aux else (result, None)
+    if not isinstance(u.get_mantissa(loss), jax.Array | np.ndarray | np.generic | float | int | complex):
+        raise TypeError(
+            f"`step_fn` must return a scalar loss for one step, got a {type(loss).__name__}: return a number."
+        )
     if u.math.ndim(loss) != 0:
         raise ValueError(
             f"`step_fn` must return a scalar loss for one step, got shape {u.math.shape(loss)}: reduce over batch and "
