@@ -177,6 +177,10 @@ def test_parameter_without_path_to_the_loss():
         grad(learner, xs, step=step)
     only = {("out", "weight"): learner.param_states["out", "weight"]}
     assert set(grad(learner, xs, step=step, weights=only)) == set(only)
+    with pytest.raises(TypeError, match="`weights` must be a dict of paths and ParamStates, got list"):
+        grad(learner, xs, step=step, weights=[("out", "weight")])
+    with pytest.raises(ValueError, match="`weights` is empty"):
+        grad(learner, xs, step=step, weights={})
 
 
 def test_step_function():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import brainstate
@@ -200,6 +200,9 @@ class Learner(brainstate.nn.Module):
 
         Raises
         ------
+        TypeError
+            For ``weights`` that are no dict, and a ``step_fn`` that returns no loss: nothing, a pair without ``has_aux``, a number
+            that is not real.
         ValueError
             For sequences that are empty, of different lengths or with NaN, a mask of another length, a loss
             that is not a scalar, a parameter that no path reaches, a ``step_fn`` that does not call the learner once;
@@ -236,6 +239,11 @@ class Learner(brainstate.nn.Module):
         T = check_sequences(sequences)
         mask, chunk_size = check_mask(mask, T), _check_chunk_size(chunk_size)
         weights = self.param_states if weights is None else weights
+        if not isinstance(weights, Mapping):
+            raise TypeError(
+                f"`weights` must be a dict of paths and ParamStates, got {type(weights).__name__}: take some of "
+                "`learner.param_states`, e.g. `{path: s for path, s in learner.param_states.items() if path[0] == 'out'}`."
+            )
         if not weights:
             raise ValueError("`weights` is empty: give at least one ParamState to differentiate.")
 
