@@ -18,7 +18,7 @@ from .step import NOTHING, Step
 if TYPE_CHECKING:
     from .traces.base import Trace
 
-__all__ = ["Signals", "find_signals"]
+__all__ = ["Signals", "find_signals", "no_path"]
 
 _LOSS = None  # stands for the loss where names of connections do for what they send
 
@@ -95,12 +95,17 @@ def find_signals(
             within, above = " within one step", " (or a layer above, in the same step)"
         if not reaches:
             name = dotted(graph.paths.get(id(state), (f"state {i}",)))
-            raise ValueError(
-                f"no path leads from the parameter {name} to the loss{within}, so its gradient is always zero: let the "
-                f"loss{above} read what it feeds, not through a comparison, a rounding, an argmax or a stopped gradient, or "
-                "leave it out with `weights=` of `etrace_grad`."
-            )
+            raise no_path(name, within, above)
     return Signals(frozenset(states), order)
+
+
+def no_path(name: str, within: str = "", above: str = "") -> ValueError:
+    """The error for a parameter whose gradient is zero by structure."""
+    return ValueError(
+        f"no path leads from the parameter {name} to the loss{within}, so its gradient is always zero: let the loss{above} "
+        "read what it feeds, not through a comparison, a rounding, an argmax or a stopped gradient, or leave it out with "
+        "`weights=` of `etrace_grad`."
+    )
 
 
 def _from_the_top(graph: Graph, traces: dict, reached: dict[str, set], states: set) -> tuple[list[int], set]:

@@ -16,6 +16,7 @@ from etrax.contract.dependence import sensitive
 from etrax.contract.recorder import Recorder, active, recording
 from etrax.engine.names import Path
 from etrax.engine.pure import Pure, States, Values, like
+from etrax.engine.signals import no_path
 from etrax.text import dotted
 
 from .learner import Learner, Outcome, Request, reduced
@@ -200,11 +201,7 @@ class BPTT(Learner):
                 return {"loss": total({i: value})[0]}
 
             if not sensitive(loss, values[i]):
-                raise ValueError(
-                    f"no path leads from the parameter {dotted(path)} to the loss, so its gradient is always zero: let the loss "
-                    "read what it feeds, not through a comparison, a rounding, an argmax or a stopped gradient, or leave it out "
-                    "with `weights=` of `etrace_grad`."
-                )
+                raise no_path(dotted(path))
 
 
 def _total(
