@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import brainstate
@@ -91,8 +91,9 @@ class Graph:
         self._example = (used, args)
         self._check_parameters(used, args)
 
+    @cached_property
     def diagonal_at_start(self) -> dict[tuple[int, str, str], float]:
-        """Largest diagonal entries of ``D`` in the present state, by population and state."""
+        """Largest diagonal entries of ``D`` in the state in which it is first asked for, by population and state."""
         used, args = self._example
         D = jax.jit(self.step)(self.states.read(used), *args)[1].blocks.D
         return {key: float(jnp.max(jnp.abs(value))) for key, value in D.items() if key[1] == key[2]}

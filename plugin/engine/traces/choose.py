@@ -145,7 +145,7 @@ def natural_window(graph: Graph, connection: Connection, tolerance: float) -> in
         If a state does not decay.
     """
     behind = graph.structures[connection.population].trace.get(connection.drive, {})
-    rest = graph.diagonal_at_start()
+    rest = graph.diagonal_at_start
     keys = [(connection.population, s, s) for s in behind]
     steps = steps_to(tolerance, max((rest[key] for key in keys if key in rest), default=0.0))
     if steps == math.inf:
