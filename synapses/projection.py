@@ -62,7 +62,7 @@ class Projection(brainstate.nn.Module):
         if len(args) != 1:
             raise TypeError(f"a {type(self).__name__} takes one input for `comm`, got {len(args)}.")
         x = args[0] if self.delay_line is None else self.delay_line(args[0])
-        recorder = active()
+        recorder = active(self) or active(self.post)
         try:
             return self.comm(x) if recorder is None else recorder.projection(self, x)
         except (u.UnitMismatchError, u.DimensionMismatchError) as error:

@@ -125,7 +125,7 @@ class Dynamics(Declared, brainstate.nn.Dynamics):
         self.check_states()
         old = {name: state.value for name, state in self.hidden.items()}
         new = self.transition(**old, **drives)
-        recorder = active()
+        recorder = active(self)
         values = new if recorder is None else recorder.part(self, old, drives, new)
         for name, state in self.hidden.items():
             state.value = values[name]

@@ -60,7 +60,7 @@ class Filter(Dynamics):
 
     def update(self, z):
         """One step on the spikes ``z``, shape ``([batch,] *in_size)``; returns the filtered spikes, same shape."""
-        recorder = active()
+        recorder = active(self)
         if recorder is not None and self.pre is not None:
             z = recorder.emission(self.pre, z)
         if not jnp.issubdtype(jnp.result_type(z), jnp.inexact):

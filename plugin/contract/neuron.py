@@ -171,7 +171,7 @@ class Neuron(Dynamics):
             delta = delta + jump
         self.step(current=Current(x, terms), delta=delta)
         spikes = self.get_spike()
-        recorder = active()
+        recorder = active(self)
         if recorder is not None:
             recorder.emitted(self, spikes)
         return spikes

@@ -15,13 +15,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import brainstate
 import brainunit as u
 import jax
 import jax.numpy as jnp
 
 from .sparse import sparse_product
 
-__all__ = ["Pattern", "pattern_of", "register_pattern"]
+__all__ = ["Pattern", "pattern_of", "register_pattern", "split"]
 
 
 @dataclass(eq=False)
@@ -123,3 +124,24 @@ def pattern_of(layer: Any) -> Pattern | None:
             same = all(getattr(kind, name, None) is getattr(base, name, None) for name in ("update", "__call__"))
             return _PATTERNS[base](layer) if same else None
     return None
+
+
+def split(layer: Any) -> tuple[list[Any], Any]:
+    """What acts ahead of the parameters in a chain of layers, and the layer that has them (a chain, where several do).
+
+    As dropout in ``brainstate.nn.Sequential(brainstate.nn.Dropout(0.5), brainstate.nn.Linear(...))``: what leaves it
+    enters the layer.
+    """
+    if type(layer) is not brainstate.nn.Sequential:
+        return [], layer
+    parts = list(layer.layers)
+    trained = [k for k, part in enumerate(parts) if _has_parameters(part)]
+    if not trained:
+        return [], layer
+    first = trained[0]
+    rest = parts[first:]
+    return parts[:first], rest[0] if len(rest) == 1 else layer[first:]
+
+
+def _has_parameters(part: Any) -> bool:
+    return isinstance(part, brainstate.nn.Module) and bool(part.states(brainstate.ParamState))

@@ -22,9 +22,13 @@ _CALLS = (
 )
 
 
-def active() -> Recorder | None:
-    """The recorder that is told of steps now, or None."""
-    return _stack[-1] if _stack else None
+def active(module: Any = None) -> Recorder | None:
+    """The recorder that is told of steps now, or None; given a ``module``, None also for one that it does not know.
+
+    A network that is called within a step but is no part of the model (a teacher, another learner) is none of its business.
+    """
+    recorder = _stack[-1] if _stack else None
+    return recorder if recorder is None or module is None or recorder.knows(module) else None
 
 
 @contextmanager
@@ -63,8 +67,10 @@ class Recorder:
     ----------
     *listeners : Listener
         Who hears of it, in this order.
+    modules : frozenset of int, optional
+        ``id`` of the modules that it knows; all if left out.
     send : callable, optional
-        ``(projection, x) -> y`` in place of the projection's layer.
+        ``(projection, x) -> (what entered its layer, what left it)`` in place of the projection's layer.
     traced : frozenset of int
         ``id`` of the modules whose trained constants act through the trace: within their step they are held.
     closed : frozenset of int
@@ -83,12 +89,14 @@ class Recorder:
     def __init__(
         self,
         *listeners: Listener,
-        send: Callable[[Any, Any], Any] | None = None,
+        modules: frozenset[int] | None = None,
+        send: Callable[[Any, Any], tuple[Any, Any]] | None = None,
         traced: frozenset[int] = frozenset(),
         closed: frozenset[int] = frozenset(),
         signals: bool = False,
     ):
         self._listeners = listeners
+        self._modules = modules
         self._send = send
         self._traced = traced
         self._closed = closed
@@ -96,7 +104,7 @@ class Recorder:
         self.new: dict[int, dict] = {}
         self.x: dict[int, Any] = {}
         self.y: dict[int, Any] = {}
-        self._modules: list[Any] = []
+        self._stepped: list[Any] = []
         self._spikes: dict[int, Any] = {}
         self._calls = 0
         self._ended = False
@@ -132,7 +140,7 @@ class Recorder:
         for listener in self._listeners:
             new = listener.stepped(module, old, drives, new)
         self.new[id(module)] = new
-        self._modules.append(module)
+        self._stepped.append(module)
         return {name: self._written(module.hidden[name], value) for name, value in new.items()}
 
     def _written(self, state: Any, value: Any) -> Any:
@@ -142,8 +150,8 @@ class Recorder:
 
     def projection(self, module: Any, x: Any) -> Any:
         """``x`` enters a projection; returns what leaves its layer."""
+        x, y = (x, module.comm(x)) if self._send is None else self._send(module, x)
         self.x[id(module)] = jax.lax.stop_gradient(x)
-        y = module.comm(x) if self._send is None else self._send(module, x)
         self.y[id(module)] = y
         for listener in self._listeners:
             y = listener.sent(module, y)
@@ -164,6 +172,10 @@ class Recorder:
 
     # -- modules ask -----------------------------------------------------------------------
 
+    def knows(self, module: Any) -> bool:
+        """Whether a module is one of those that are recorded."""
+        return self._modules is None or id(module) in self._modules
+
     def holds(self, module: Any) -> bool:
         """Whether the trained constants of a module are held now."""
         if id(module) not in self._traced:
@@ -178,4 +190,4 @@ class Recorder:
 
     def states(self) -> list[tuple[Any, Any]]:
         """States that parts have written, with their new values before any listener changed what was written."""
-        return [(module.hidden[name], v) for module in self._modules for name, v in self.new[id(module)].items()]
+        return [(module.hidden[name], v) for module in self._stepped for name, v in self.new[id(module)].items()]

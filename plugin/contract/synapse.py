@@ -60,7 +60,7 @@ class Synapse(Dynamics):
         for value in inputs:
             y = y + check_unit(value, unit, "the output of `comm`", f"`syn` {type(self).__name__}")
         new = self.step(y=y)
-        recorder = active()
+        recorder = active(self)
         return (self if recorder is None else recorder.inside(self)).conductance(**new)
 
     def update(self, x=None):

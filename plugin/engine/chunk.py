@@ -110,7 +110,7 @@ class Engine:
         """The traces after one step, from values of the states before it."""
         out = self.step.observe(values, self.step.zeros, NOTHING, *args)[1]
         varying = jax.tree.map(lambda a: a[None], out.varying)
-        x = {name: self.layers[name].input(value)[:, None] for name, value in out.x.items()}
+        x = {n: jax.tree.map(lambda a: a[:, None], self.layers[n].input(entered)) for n, entered in out.x.items()}
         new = dict(held)
         for i in self.order:
             passed = Passed()
@@ -173,21 +173,21 @@ class Engine:
         layers, step = self.layers, self.step
         fixed = {i: v for i, v in values.items() if i not in self.written}
         start = {i: values[i] for i in self.written}
-        known = {name: sent.y for name, sent in ahead.items()}
+        known = {name: sent.left for name, sent in ahead.items()}
 
         def forward(carry, at):
             now, x, states = carry
             t, known, slices = at
             new, sent = step.simulate({**fixed, **now}, known, *slices)
             new = like(now, {**now, **new})
-            x = {name: put(x[name], layers[name].input(sent[name].x), t) for name in x}
+            x = {n: jax.tree.map(partial(put, t=t), x[n], layers[n].input(sent[n].entered)) for n in x}
             states = jax.tree.map(lambda a, v: jax.lax.dynamic_update_index_in_dim(a, v, t + 1, 0), states, new)
-            return (new, x, states), {name: sent[name].y for name in x}
+            return (new, x, states), {name: sent[name].left for name in x}
 
-        x = {n: jnp.zeros((a.rows, K, a.in_size), a.dtype) for n, a in layers.items() if n not in ahead}
+        x = {n: a.no_inputs(K) for n, a in layers.items() if n not in ahead}
         states = jax.tree.map(lambda v: jnp.zeros((K + 1, *v.shape), v.dtype).at[0].set(v), start)
         (after, x, states), sent = jax.lax.scan(forward, (start, x, states), (jnp.arange(K), known, slices))
-        x |= {n: jnp.swapaxes(jax.vmap(layers[n].input)(entered.x), 0, 1) for n, entered in ahead.items()}
+        x |= {n: jnp.swapaxes(jax.vmap(layers[n].input)(a.entered), 0, 1) for n, a in ahead.items()}
         return after, states, {**sent, **known}, x
 
     def learn(

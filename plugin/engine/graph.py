@@ -7,7 +7,7 @@ dependency (does an entry change when states or inputs change?), never by lookin
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -21,11 +21,11 @@ from etrax.contract import Neuron
 from etrax.contract.constant import read, trained
 from etrax.contract.dependence import dependent, sensitive
 from etrax.contract.jacobian import Kind
-from etrax.contract.pattern import pattern_of
+from etrax.contract.pattern import pattern_of, split
 from etrax.contract.recorder import Recorder, recording
 from etrax.text import dotted
 
-from .handover import handed_over
+from .handover import Entered, Left, handed_over
 from .listeners import JacobianEntries
 from .names import Path
 from .population import Hidden, Population
@@ -55,6 +55,8 @@ class Graph:
         An example input of one step.
     diagonal : bool
         Whether ``D`` is kept; without it a trace holds the newest step only.
+    moving : iterable of State
+        States that somebody else writes from step to step.
 
     Raises
     ------
@@ -63,7 +65,7 @@ class Graph:
         parameter is of integers or reaches neither a state nor an output.
     """
 
-    def __init__(self, model: brainstate.nn.Module, *args, diagonal: bool = True):
+    def __init__(self, model: brainstate.nn.Module, *args, diagonal: bool = True, moving: Iterable[brainstate.State] = ()):
         self.model = model
         self.diagonal = diagonal
         found = model.states()
@@ -79,6 +81,7 @@ class Graph:
                 "`etrax.synapses`, and keep every module as an attribute of the model."
             )
         self._node_paths = {id(node): path for path, node in nodes.items()}
+        self.modules = frozenset(self._node_paths)
         self.populations = [Population(neuron, self.paths | self._node_paths) for neuron in neurons]
         self._index = {id(p.neuron): i for i, p in enumerate(self.populations)}
         self.connections: dict[int, Connection] = {}
@@ -86,6 +89,9 @@ class Graph:
         self.parts = frozenset(id(part) for p in self.populations for part in p.parts)
         self.step = Pure(self._probe, self.states)
         used, self.written = self.step.trace(*args)
+        self.moving = {*self.written, *(self.states.index(s) for s in moving)}
+        for connection in self.connections.values():
+            connection.settle(self.moving)
         self._outline = jax.eval_shape(self.step, self.states.read(used), *args)
         self.structures = self._classify(used, args)
         self._example = (used, args)
@@ -140,22 +146,26 @@ class Graph:
                 found.append(TrainedConstant((*self._node_paths[id(part)], name), index, params, pure))
         return found
 
-    def send(self, handed: dict[str, Any] | None = None) -> Callable:
+    def send(self, handed: dict[str, Left] | None = None, wrote: dict[str, Values] | None = None) -> Callable:
         """How a recorder lets projections communicate: parameters held constant, inputs not.
 
-        With ``handed``, outputs that are already known take the place of the layer's evaluation;
-        derivatives with respect to the input are still those of the layer.
+        With ``handed``, what is known of a layer already takes the place of its evaluation; derivatives with respect to
+        the input are still those of the layer. What each layer writes is noted in ``wrote``.
         """
 
         def communicate(projection, x):
             connection = self._connect(projection, x)
+            x = _through(connection.before, x)
             used, _ = connection.comm.trace(x)
             values = jax.tree.map(_constant, self.states.read(used))
             if handed is not None and connection.name in handed:
-                return handed_over(connection.comm, values, x, handed[connection.name])
-            new, y = connection.comm(values, x)
+                new, y = handed_over(connection.comm, values, x, handed[connection.name])
+            else:
+                new, y = connection.comm(values, x)
             self.states.write(new)
-            return y
+            if wrote is not None:
+                wrote[connection.name] = new
+            return Entered(x, {i: values[i] for i in connection.changing}), y
 
         return communicate
 
@@ -170,10 +180,14 @@ class Graph:
                     "that their states belong to it."
                 )
             population = self.populations[index]
-            layer, pattern = projection.comm, pattern_of(projection.comm)
+            before, layer = split(projection.comm)
+            pattern = pattern_of(layer)
             if pattern is not None and pattern.sparse_product:
                 layer = partial(pattern.product, population.size)
             comm = Pure(layer, self.states)
+            if before:
+                ahead = Pure(partial(_through, before), self.states)
+                x = jax.eval_shape(ahead, self.states.read(ahead.trace(x)[0]), x)[1]
             used, _ = comm.trace(x)
             covered = [self.states.all[i] for i in used if isinstance(self.states.all[i], brainstate.ParamState)]
             params = {self.paths[id(s)]: s for s in covered if id(s) in self.paths}
@@ -184,8 +198,9 @@ class Graph:
                 float(u.Quantity(1.0, unit=u.get_unit(y)).to_decimal(unit)) if u.get_unit(y).has_same_dim(unit) else 1.0
             )
             shape = jax.eval_shape(lambda a: a, x)
+            changing = [i for i in used if not isinstance(self.states.all[i], brainstate.ParamState)]
             self.connections[id(projection)] = Connection(
-                path, projection, index, drive, comm, params, scale, shape, y, pattern
+                path, projection, index, drive, comm, params, scale, shape, y, pattern, before, changing
             )
         return self.connections[id(projection)]
 
@@ -199,7 +214,7 @@ class Graph:
 
     def _probe(self, *args) -> Probed:
         entries = JacobianEntries()
-        recorder = Recorder(entries, send=self.send(), traced=self.parts)
+        recorder = Recorder(entries, modules=self.modules, send=self.send(), traced=self.parts)
         with recording(recorder):
             out = self.model(*args)
         x = {self.connections[key].name: value for key, value in recorder.x.items()}
@@ -220,8 +235,7 @@ class Graph:
         return how(run, {**at, "inputs": args} if inputs else at)
 
     def _classify(self, used: list[int], args: tuple) -> list[Structure]:
-        written = set(self.written)
-        seen = self._follow(dependent, used, args, written, inputs=True)
+        seen = self._follow(dependent, used, args, self.moving, inputs=True)
 
         def kind(what, key, entry):
             if (what, key) in seen:
@@ -266,6 +280,12 @@ class Graph:
                     f"the parameter {dotted(path)} reaches neither a state nor an output of the model, so it "
                     "would never get a gradient: use it in `update`, or make it a plain array if it is not to be trained."
                 )
+
+
+def _through(modules: list, x):
+    for module in modules:
+        x = module(x)
+    return x
 
 
 def _constant(leaf):

@@ -1,32 +1,47 @@
-"""Outputs of layers that are known already take the place of their evaluation."""
+"""What is known of a layer's step already takes the place of its evaluation."""
 
 from __future__ import annotations
 
 from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .pure import Pure
+from .pure import Pure, Values
 
-__all__ = ["handed_over"]
+__all__ = ["Entered", "Left", "handed_over"]
+
+
+class Entered(NamedTuple):
+    """What entered a layer in a step: its input, and the values of the states that it reads and that change."""
+
+    x: Any
+    read: Values
+
+
+class Left(NamedTuple):
+    """What left a layer in a step: the values that it wrote to states, and its output."""
+
+    wrote: Values
+    y: Any
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def handed_over(comm: Pure, values, x, y):
-    """``y``, known to be ``comm(x)``, with the derivative of ``comm`` with respect to ``x``."""
-    return y
+def handed_over(comm: Pure, values: Values, x: Any, left: Left) -> tuple[Values, Any]:
+    """``left``, known to be ``comm(values, x)``, with its derivative with respect to ``x``."""
+    return left.wrote, left.y
 
 
-def _handed_over_fwd(comm, values, x, y):
-    return y, (values, x, y)
+def _handed_over_fwd(comm, values, x, left):
+    return (left.wrote, left.y), (values, x, left)
 
 
 def _handed_over_bwd(comm, residuals, cotangent):
-    values, x, y = residuals
-    _, pullback = jax.vjp(lambda x: comm(values, x)[1], x)
-    return jax.tree.map(_zero_cotangent, values), pullback(cotangent)[0], jax.tree.map(_zero_cotangent, y)
+    values, x, left = residuals
+    _, pullback = jax.vjp(lambda x: comm(values, x), x)
+    return jax.tree.map(_zero_cotangent, values), pullback(cotangent)[0], jax.tree.map(_zero_cotangent, left)
 
 
 def _zero_cotangent(leaf):

@@ -21,6 +21,7 @@ from etrax.contract.dependence import dependent
 from etrax.contract.sparse import sampled, sampled_rows
 
 from .graph import Graph
+from .handover import Entered
 from .pure import Pure
 from .sources import Connection
 
@@ -132,13 +133,20 @@ class Layer:
 
         return not dependent(slope, x)
 
+    @property
+    def why_no_weights(self) -> str:
+        """Why no effective weights stand for the layer in all steps; empty if they do."""
+        if self.connection.changing:
+            return "reading what changes from step to step"
+        return "" if self.is_affine else "not affine in its input"
+
     def check_affine(self) -> None:
-        """Raise a ValueError unless the output is affine in the input."""
-        if not self.is_affine:
+        """Raise a ValueError unless the layer has effective weights."""
+        if self.why_no_weights:
             raise ValueError(
-                f"`comm` of {self.connection.name} is not affine in its input, so its parameters have no trace of the form "
-                "weight x input: use `carry='dense'` or `carry='window'`, which keep what enters instead, or put the "
-                "nonlinearity in a neuron."
+                f"`comm` of {self.connection.name} is {self.why_no_weights}, so its parameters have no trace of the form "
+                "weight x input: use `carry='dense'` or `carry='window'`, which keep what enters instead, or put what is not affine "
+                "into a neuron, and what is random ahead of the parameters (`brainstate.nn.Sequential(Dropout, Linear)`)."
             )
 
     def n_params(self) -> int:
@@ -147,8 +155,20 @@ class Layer:
 
     # -- inputs and outputs --------------------------------------------------------------
 
-    def input(self, x) -> jax.Array:
-        """Mantissas of one step's input as ``(rows, I)``."""
+    def input(self, entered: Entered) -> Any:
+        """Mantissas of one step's input as ``(rows, I)``; where the layer reads what changes, with that: an `Entered`."""
+        x = self._as_rows(entered.x)
+        if not self.connection.changing:
+            return x
+        return Entered(x, {i: value.reshape(1, -1) for i, value in entered.read.items()})
+
+    def no_inputs(self, steps: int) -> Any:
+        """Room for the inputs of some steps, ``(rows, time, I)``."""
+        x = jnp.zeros((self.rows, steps, self.in_size), self.dtype)
+        read = self.graph.states.read(self.connection.changing)
+        return Entered(x, {i: jnp.zeros((1, steps, v.size), v.dtype) for i, v in read.items()}) if read else x
+
+    def _as_rows(self, x) -> jax.Array:
         if self.shared:
             return self._response(x).reshape(self.rows, self.in_size).astype(self.dtype)
         x = u.get_mantissa(x)
@@ -171,10 +191,12 @@ class Layer:
         _, y = jax.jvp(lambda p: comm({**fixed, **p}, x)[1], (at,), (way,))
         return jax.tree.leaves(y)[0] / slope.reshape(())
 
-    def as_input(self, array):
-        """``(rows, time, I)`` as a stack over time of what the layer takes; with time inside, products need no transposition."""
-        array = jnp.swapaxes(array, 0, 1)
-        return jax.tree.map(lambda leaf: array.reshape(-1, *leaf.shape).astype(leaf.dtype), self.connection.x)
+    def _as_entered(self, values, x) -> Entered:
+        """What `input` gave over time, ``(rows, time, I)``, as a stack over time of what the layer takes and reads."""
+        x, read = x if isinstance(x, Entered) else (x, {})
+        x = jnp.swapaxes(x, 0, 1)  # with time inside, products need no transposition
+        entered = jax.tree.map(lambda leaf: x.reshape(-1, *leaf.shape).astype(leaf.dtype), self.connection.x)
+        return Entered(entered, {i: v.reshape(-1, *jnp.shape(values[i])) for i, v in read.items()})
 
     def over_time(self, value):
         """``(time,)``, ``(time, size)`` or ``(pop rows, time, size)`` as ``(rows, time, N)``."""
@@ -232,11 +254,11 @@ class Layer:
         if self.pattern is not None:
             flat = self.over_time(ct).reshape(-1, self.out_size)
             return self.effective(values, self.correlate(x.reshape(-1, self.in_size), flat), jnp.sum(flat, 0))
-        ct, x = jnp.swapaxes(ct, 0, 1), self.as_input(x)
+        ct, (x, read) = jnp.swapaxes(ct, 0, 1), self._as_entered(values, x)
         params = {i: values[i] for i in self.indices}
 
         def run(p):
-            return jax.vmap(lambda x: self.connection.comm({**values, **p}, x)[1])(x)
+            return jax.vmap(lambda x, read: self.connection.comm({**values, **read, **p}, x)[1])(x, read)
 
         y, pullback = jax.vjp(run, params)
         ct = ct if self.connection.scale == 1.0 else ct * self.connection.scale

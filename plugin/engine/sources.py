@@ -18,7 +18,7 @@ __all__ = ["Connection", "Source", "TrainedConstant"]
 
 @dataclass
 class Connection:
-    """One projection as the learner sees it."""
+    """One projection as the learner sees it; its layer is what of ``comm`` has parameters."""
 
     path: Path
     projection: Any
@@ -29,7 +29,15 @@ class Connection:
     scale: float
     x: Any
     y: Any
-    pattern: Pattern | None = None
+    pattern: Pattern | None
+    before: list[Any]  # what acts on the input ahead of the layer, without parameters
+    changing: list[int]  # numbers of the states that the layer reads and that may change from step to step
+
+    def settle(self, moving: set[int]) -> None:
+        """Take down which states change; a layer that reads such a state is known by its derivative only."""
+        self.changing = [i for i in self.changing if i in moving]
+        if self.changing:
+            self.pattern = None
 
     @property
     def name(self) -> str:

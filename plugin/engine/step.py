@@ -15,6 +15,7 @@ from etrax.contract.jacobian import Kind
 from etrax.contract.recorder import Recorder, recording
 
 from .graph import Graph
+from .handover import Entered, Left
 from .listeners import Cut, JacobianEntries, Known, Zeros
 from .pure import Pure, Values
 from .structure import Blocks
@@ -63,15 +64,15 @@ class Routes:
 class Sent(NamedTuple):
     """What entered the layer of a connection in a step, and what left it."""
 
-    x: Any
-    y: Any
+    entered: Entered
+    left: Left
 
 
 class Handed(NamedTuple):
-    """What is known already of a step that is looked at: new states by number, outputs of layers by connection."""
+    """What is known already of a step that is looked at: new states by number, what left the layers by connection."""
 
     new: Values
-    sent: dict[str, Any]
+    sent: dict[str, Left]
 
 
 NOTHING = Handed({}, {})
@@ -145,15 +146,19 @@ class Step:
         self.used = sorted({*used, *more})
         self.ahead = self._find_inputs(used, slices)
 
-    def _simulate(self, handed: dict[str, Any], *slices) -> dict[str, Sent]:
-        """Run; ``handed`` are outputs of layers that are known already."""
-        own = handed or any(c.pattern and c.pattern.sparse_product for c in self.graph.connections.values())
-        recorder = Recorder(send=self.graph.send(handed) if own else None)
+    def _simulate(self, handed: dict[str, Left], *slices) -> dict[str, Sent]:
+        """Run; ``handed`` is what is known of layers already."""
+        wrote: dict[str, Values] = {}
+        recorder = Recorder(modules=self.graph.modules, send=self.graph.send(handed, wrote))
         with recording(recorder):
             self.fn(*slices)
         self.settled = {self.graph.states.index(state) for state, value in recorder.states() if state.value is value}
         names = {key: connection.name for key, connection in self.graph.connections.items()}
-        return {name: Sent(recorder.x[key], recorder.y[key]) for key, name in names.items() if key in recorder.y}
+        return {
+            name: Sent(recorder.x[key], Left(wrote[name], recorder.y[key]))
+            for key, name in names.items()
+            if key in recorder.y
+        }
 
     def _observe(self, zeros: dict[str, Any], handed: Handed, *slices) -> Observed:
         """Look at a step whose new states are shifted by ``zeros``."""
@@ -165,6 +170,7 @@ class Step:
             Known(known),
             Zeros(shifts, self.routes.late),
             *([Cut()] if self.through_depth or (self.routes.cut and zeros) else []),
+            modules=graph.modules,
             send=graph.send(handed.sent),
             traced=graph.parts,
             closed=self.routes.closed if zeros else frozenset(),
@@ -192,7 +198,8 @@ class Step:
 
     def _shifted(self, zeros: dict[str, Any], *slices) -> tuple[Any, Any]:
         """Run, with all derivatives, new states shifted by ``zeros``."""
-        with recording(Recorder(Zeros({id(h.state): zeros[h.name] for h in self.graph.hidden}), signals=True)):
+        shifts = Zeros({id(h.state): zeros[h.name] for h in self.graph.hidden})
+        with recording(Recorder(shifts, modules=self.graph.modules, signals=True)):
             loss, aux = self.fn(*slices)
         return u.get_mantissa(loss), aux
 
@@ -200,7 +207,7 @@ class Step:
         values = self.graph.states.read(used)
 
         def entered(moving):
-            return {name: sent.x for name, sent in self.simulate({**values, **moving}, {}, *slices)[1].items()}
+            return {name: sent.entered for name, sent in self.simulate({**values, **moving}, {}, *slices)[1].items()}
 
         moved = dependent(entered, {i: values[i] for i in self.written})
         found = []

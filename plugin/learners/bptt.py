@@ -73,6 +73,7 @@ class BPTT(Learner):
         self._states = States(found.values())
         self._params = {path: s for path, s in found.items() if isinstance(s, brainstate.ParamState)}
         self._hidden = {path: s for path, s in found.items() if isinstance(s, brainstate.HiddenState)}
+        self._modules = frozenset(id(node) for node in self.model.nodes().values())
         self._compiled = {}
         self._batch = jnp.shape(jax.tree.leaves(args)[0])[0] if jnp.ndim(jax.tree.leaves(args)[0]) > 1 else None
 
@@ -100,7 +101,7 @@ class BPTT(Learner):
     def update(self, *args) -> Any:
         """One step of the model."""
         self.param_states  # noqa: B018 - raises unless compiled
-        recorder = active()
+        recorder = active(self.model)
         if recorder is None:
             return jax.tree.map(self._noted, self.model(*args))
         recorder.call()
@@ -169,7 +170,7 @@ class BPTT(Learner):
         """One step as a pure function with result ``(loss, aux)``, and the numbers of the states that it writes."""
 
         def step(*slices):
-            with recording(Recorder()):
+            with recording(Recorder(modules=self._modules)):
                 loss, aux = request.step_fn(*slices)
             return None if loss is None else u.get_mantissa(loss), aux
 

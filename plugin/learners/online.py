@@ -231,7 +231,7 @@ class OnlineLearner(Learner):
                 f"the learner was compiled for inputs of shape {_text(self._inputs)} but got {_text(shapes)}: batch size of "
                 "data and model must agree, and the input has no time axis here; compile again for another shape."
             )
-        recorder = active()
+        recorder = active(self.model)
         if recorder is not None:
             recorder.call()
             return self._stepped(recorder, args)

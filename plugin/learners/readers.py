@@ -45,11 +45,11 @@ class Readers:
 
         def held(projection, x):
             y = graph.connections[id(projection)].y
-            return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), y)
+            return x, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), y)
 
         def step(zeros, *args):
             shifts = {id(h.state): zeros[h.name] for h in graph.hidden}
-            recorder = Recorder(Zeros(shifts), send=held)
+            recorder = Recorder(Zeros(shifts), modules=graph.modules, send=held)
             with recording(recorder):
                 out = graph.model(*args)
             return out, dict(enumerate(recorder.x.values()))

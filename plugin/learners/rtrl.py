@@ -94,7 +94,7 @@ class RTRL(BPTT):
 
     def update(self, *args) -> Any:
         """One step of the model; the influence advances with it."""
-        if active() is not None:
+        if active(self.model) is not None:
             return super().update(*args)
         sequences = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], args)
         out = self.etrace_evolve(*sequences, return_outputs=True)

@@ -127,8 +127,8 @@ def make_trace(graph: Graph, source: Source, carry: Carry) -> Trace:
 
 def why_not_dense(layer: Layer) -> str:
     """Why a layer has no dense trace, or one of a size out of proportion; empty if it has."""
-    if not layer.is_affine:
-        return "not affine in its input"
+    if layer.why_no_weights:
+        return layer.why_no_weights
     if layer.pattern is None and layer.synapses > MOST_WEIGHTS * layer.n_params():
         return f"{layer.synapses} effective weights of {layer.n_params()} parameters"
     return ""

@@ -32,7 +32,7 @@ class WindowTrace(LayerTrace):
         M, rows, size = self.length, self.layer.population.rows, self.layer.population.size
         shapes = {Kind.UNIFORM: (M,), Kind.PER_NEURON: (M, size), Kind.VARYING: (rows, M, size)}
         factors = {state: jnp.zeros(shapes[kind], self.layer.dtype) for state, kind in self.kinds.items()}
-        return {"x": jnp.zeros((self.layer.rows, M, self.layer.in_size), self.layer.dtype), "F": factors}
+        return {"x": self.layer.no_inputs(M), "F": factors}
 
     def advance(self, held: TraceValue, M0, F, x) -> TraceValue:
         """See `Trace.advance`."""
@@ -49,7 +49,7 @@ class WindowTrace(LayerTrace):
             s: newest(jnp.broadcast_to(aged[s, "F"], spread[s].shape).reshape(old.shape), F[s])
             for s, old in held["F"].items()
         }
-        return {"x": newest(held["x"], x), "F": factors}
+        return {"x": jax.tree.map(newest, held["x"], x), "F": factors}
 
     def carried(self, values, held: TraceValue, back):
         """See `Trace.carried`."""
@@ -60,9 +60,9 @@ class WindowTrace(LayerTrace):
 
     def dense(self, held: TraceValue) -> dict[str, dict[str, jax.Array]]:
         """See `Trace.dense`."""
-        if not self.layer.is_affine:
+        if self.layer.why_no_weights:
             raise ValueError(
-                f"`comm` of {self.layer.connection.name} is not affine in its input, so a window keeps its inputs and no trace of "
+                f"`comm` of {self.layer.connection.name} is {self.layer.why_no_weights}, so a window keeps its inputs and no trace of "
                 "its parameters: only their gradient can be had."
             )
         out = {}
@@ -92,7 +92,7 @@ class UnkeptTrace(WindowTrace):
     def advance(self, held: TraceValue, M0, F, x) -> TraceValue:
         """See `Trace.advance`."""
         newest = {s: value[:, -1:] if value.ndim == 3 else value[-1:] for s, value in F.items()}
-        return {"x": x[:, -1:], "F": newest}
+        return {"x": jax.tree.map(lambda a: a[:, -1:], x), "F": newest}
 
     def keep(self, held: TraceValue) -> TraceValue:
         """See `Trace.keep`."""
