@@ -121,15 +121,18 @@ NETS = {
 }
 
 
-@pytest.mark.parametrize("name", thorough(NETS, "conductances"))
-def test_feed_forward_equals_backpropagation(name):
+@pytest.mark.parametrize(
+    ("name", "chunks"),
+    thorough([*((name, (8,)) for name in NETS), ("detached reset", (1, 7))], ("conductances", (8,))),
+)
+def test_feed_forward_equals_backpropagation(name, chunks):
     expected = gradient(NETS[name], etrax.BPTT)
-    for got in gradients(NETS[name], etrax.D_RTRL, (1, 7)):
+    for got in gradients(NETS[name], etrax.D_RTRL, chunks):
         same(got, expected)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", ["per neuron", "hard reset", "conductances"])
 def test_recurrent_equals_backpropagation_stopped_at_the_projections(name):
     expected = gradient(lambda: NETS[name](recurrent=True, stop=True), etrax.BPTT)
     same(gradient(lambda: NETS[name](recurrent=True), etrax.D_RTRL, chunks=(8,)), expected)
@@ -148,7 +151,7 @@ def test_with_other_carries_constants_keep_their_trace():
         def __init__(self, model):
             super().__init__(model, carry="none")
 
-    got = gradient(NETS["per neuron"], Learner, chunks=(5,))
+    got = gradient(NETS["per neuron"], Learner, chunks=(6,))
     constants = {path: value for path, value in expected.items() if path[0] == "neu"}
     assert len(constants) == 5
     same({path: got[path] for path in constants}, constants)
@@ -178,7 +181,7 @@ def test_trace_is_the_derivative_of_the_states():
     tau = net.states()["neu", "tau"]
     expected = dict(zip(learner.hidden_states, u.get_mantissa(brainstate.transform.jacfwd(states, tau)()), strict=True))
     learner.reset_state()
-    learner.etrace_evolve(xs, chunk_size=5)
+    learner.etrace_evolve(xs, chunk_size=8)
     trace = learner.get_etrace_of("neu.tau")
     assert {".".join(path) for path in trace} == {"neu.V", "neu.a", "out.s"}
     for path, value in trace.items():

@@ -56,8 +56,10 @@ def test_values_equal_the_reference(delay):
     assert 0.02 < float(found[0][1].mean()) < 0.8
 
 
-@pytest.mark.parametrize("conductances", [False, True])
-@pytest.mark.parametrize("delay", [2.0, PER_NEURON], ids=["one", "per neuron"])
+@pytest.mark.parametrize(
+    ("delay", "conductances"),
+    [pytest.param(2.0, True, id="one", marks=pytest.mark.slow), pytest.param(PER_NEURON, False, id="per neuron")],
+)
 def test_gradients(delay, conductances):
     """Those of backpropagation through time, stopped where spikes enter the projection."""
     xs, ys = data()
@@ -65,7 +67,7 @@ def test_gradients(delay, conductances):
     close(mine, backpropagated(Net(delay * u.ms, conductances=conductances, stopped=True), xs, ys))
 
 
-@pytest.mark.parametrize("delay", [0.0, np.zeros(N_IN + N)])
+@pytest.mark.parametrize("delay", [pytest.param(0.0, marks=pytest.mark.slow), np.zeros(N_IN + N)])
 def test_no_delay_is_a_delay_of_zero(delay):
     xs, ys = data()
     net = Net(delay * u.ms)

@@ -91,15 +91,20 @@ def groups(names, quick):
 
 VECTORS = [name for name in LAYERS if name in SQUARE]
 SHAPED = [name for name in LAYERS if name not in SQUARE]
-FEED_FORWARD = ("CSR", "COO", "LoRA", "SoftplusT", "user's own", "not affine")
+UNBATCHED = ("Linear over an axis", "to two dimensions", "Conv2d")
+FEED_FORWARD = ("CSR", "LoRA", "SoftplusT", "user's own", "not affine")
+RECURRENT = ("CSR", "OneToOne", "SignedWLinear", "FixedNumConn")
 
 
-@pytest.mark.parametrize("batch", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
-    "names",
+    ("names", "batch"),
     [
-        *groups(VECTORS, FEED_FORWARD),
-        *(pytest.param((n,), marks=[] if n == "Conv2d" else pytest.mark.slow) for n in SHAPED),
+        *(pytest.param(*group.values, True, id=group.id, marks=group.marks) for group in groups(VECTORS, FEED_FORWARD)),
+        *(pytest.param((n,), True, id=n, marks=[] if n == "Conv2d" else pytest.mark.slow) for n in SHAPED),
+        *(
+            pytest.param(names, False, id=f"{', '.join(names)}, no batch", marks=pytest.mark.slow)
+            for names in [FEED_FORWARD, ("Linear", "FixedNumConn", "FixedNumConn, one weight"), *zip(UNBATCHED)]
+        ),
     ],
 )
 def test_exact_on_a_feed_forward_network(names, batch):
@@ -114,21 +119,28 @@ def test_exact_on_a_feed_forward_network(names, batch):
     close(run(etrax.D_RTRL, chunk_size=7), expected)
 
 
-@pytest.mark.parametrize("carry", thorough(["dense", "window"], "dense"))
-def test_weights_and_inputs_of_less_precision_than_the_states(carry):
+@pytest.mark.parametrize(
+    ("carry", "chunk"), thorough([("dense", 7), ("dense", 1), ("window", 7), ("window", T)], ("dense", 7))
+)
+def test_weights_and_inputs_of_less_precision_than_the_states(carry, chunk):
     xs, ys = data(I, True)
     low = linear(I, N, b_init=braintools.init.ZeroInit(unit=u.mS))
     low.weight.value = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), low.weight.value)
     expected, _ = train(Net(low, N), etrax.BPTT, (xs, ys))
-    for chunk in (1, 7, T):
-        grads, learner = train(Net(low, N), etrax.D_RTRL, (xs.astype(jnp.float32), ys), chunk_size=chunk, carry=carry)
-        assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(grads["syn", "comm", "weight"]))
-        assert all(leaf.dtype == jnp.float64 for leaf in jax.tree.leaves(learner.traces["syn"].value))
-        close(grads, expected, 1e-6)
+    grads, learner = train(Net(low, N), etrax.D_RTRL, (xs.astype(jnp.float32), ys), chunk_size=chunk, carry=carry)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(grads["syn", "comm", "weight"]))
+    assert all(leaf.dtype == jnp.float64 for leaf in jax.tree.leaves(learner.traces["syn"].value))
+    close(grads, expected, 1e-6)
 
 
-@pytest.mark.parametrize("names", groups(SQUARE, ("CSR", "OneToOne", "SignedWLinear", "FixedNumConn")))
-def test_exact_on_a_recurrent_network(names):
+@pytest.mark.parametrize(
+    ("names", "chunks"),
+    [
+        *(pytest.param(*group.values, (7,), id=group.id, marks=group.marks) for group in groups(SQUARE, RECURRENT)),
+        pytest.param(("Linear", *RECURRENT), (1, T), id="some, in other chunks", marks=pytest.mark.slow),
+    ],
+)
+def test_exact_on_a_recurrent_network(names, chunks):
     """The gradient is that of BPTT with stopped gradients at the inputs of projections, in any chunk."""
     names = available(names)
 
@@ -140,7 +152,7 @@ def test_exact_on_a_recurrent_network(names):
     assert all(float(np.abs(g).max()) > 1e-6 for g in jax.tree.leaves(expected))
     learner = etrax.compile(net(False), etrax.D_RTRL, xs[0], batch_size=B)
     step = losses(learner)
-    for chunk in (1, 7, T):
+    for chunk in chunks:
         learner.reset_state()
         grads = learner.etrace_grad(xs, ys, step_fn=step, chunk_size=chunk)
         close(jax.tree.map(u.get_mantissa, grads, is_leaf=lambda v: isinstance(v, u.Quantity)), expected)
@@ -188,7 +200,7 @@ def test_a_prior_of_the_weights_adds_its_gradient():
     assert not np.allclose(jax.tree.leaves(plain)[-1], jax.tree.leaves(expected)[-1], rtol=1e-3)
 
 
-@pytest.mark.parametrize("carry", thorough(["dense", "window", "rank1", "none"], "window"))
+@pytest.mark.parametrize("carry", thorough(["dense", "window", "rank1", "none"], "none"))
 @pytest.mark.parametrize(
     "name", thorough(["CSR", "FixedNumConn, one weight", "user's own sparse"], "user's own sparse")
 )
@@ -283,6 +295,7 @@ def test_a_layer_that_is_not_affine_has_no_trace_of_one_outer_product():
         etrax.compile(Net(Squared(I, N), N), etrax.D_RTRL, jnp.ones((B, I)), batch_size=B, carry="rank1")
 
 
+@pytest.mark.slow
 def test_weights_in_another_scale_of_the_unit():
     """Weights in uS instead of mS: the same network, gradients in the weights' own unit."""
     by_unit = {}
@@ -290,7 +303,7 @@ def test_weights_in_another_scale_of_the_unit():
         comm = brainstate.nn.Linear(I, 5, w_init=weights(I, 5).to_decimal(unit) * unit, b_init=None)
         learner = etrax.compile(Net(comm, 5), etrax.D_RTRL, jnp.ones((B, I)), batch_size=B)
         xs = jnp.asarray((np.random.default_rng(1).random((T, B, I)) < 0.3).astype(float))
-        grads = learner.etrace_grad(xs, step_fn=lambda x, learner=learner: jnp.sum(learner(x) ** 2), chunk_size=6)
+        grads = learner.etrace_grad(xs, step_fn=lambda x, learner=learner: jnp.sum(learner(x) ** 2), chunk_size=7)
         by_unit[unit] = grads["syn", "comm", "weight"]["weight"]
     np.testing.assert_allclose(by_unit[u.mS].mantissa, 1000 * by_unit[u.uS].mantissa, rtol=1e-9)
 

@@ -10,7 +10,7 @@ import numpy as np
 import oracle
 import pytest
 from networks import B, T
-from test_gradient import LIB, Run, close, error
+from test_gradient import LIB, Run, close, error, reference
 
 import etrax
 from etrax.learners.feedback import Feedback
@@ -48,23 +48,33 @@ def broadcast_gradient(case, feedback):
     Feedback None stands for the weights of the readout.
     """
     net, params = case.net, case.params
-    hs, eps = oracle.initial(net, B), oracle.no_trace(net, params, B)
-    total = jax.tree.map(jnp.zeros_like, params)
-    for x, y in zip(case.xs, case.ys, strict=True):
+    start = oracle.initial(net, B), oracle.no_trace(net, params, B), jax.tree.map(jnp.zeros_like, params)
+
+    def step(carry, at):
+        (hs, eps, total), (x, y) = carry, at
         hs, eps, _, _ = oracle.drtrl_step(net, params, hs, eps, x, y, networks.loss)
         s = oracle.seen(net.populations[-1], {}, hs[-1])
-        r, pullback = jax.vjp(lambda p, s=s: oracle.linear(p, s), params["readout"])
+        r, pullback = jax.vjp(lambda p: oracle.linear(p, s), params["readout"])
         e = jax.grad(networks.loss)(r, y)
-        total["readout"] = jax.tree.map(jnp.add, total["readout"], pullback(e)[0])
+        grads = {"readout": pullback(e)[0]}
         for k, pop in enumerate(net.populations):
             name = f"pop{k}"
             weights = params["readout"]["weight"] if feedback[k] is None else feedback[k]
             (L,) = jax.vjp(lambda h, pop=pop: oracle.seen(pop, {}, h), hs[k])[1](e @ weights.T)
-            total[name] = jax.tree.map(jnp.add, total[name], oracle.credit(L, eps[name], params[name]))
-    return total
+            grads[name] = oracle.credit(L, eps[name], params[name])
+        return (hs, eps, jax.tree.map(jnp.add, total, grads)), None
+
+    return jax.lax.scan(step, start, (case.xs, case.ys))[0][-1]
 
 
-EPROP = ("recurrent alif heterogeneous", "recurrent alif detached leaky", "layered two lif", "layered three")
+EPROP = (
+    ("layered two lif", "random"),
+    ("layered two lif", "symmetric"),
+    ("layered three", "random"),
+    ("layered three", "adaptive"),
+    ("recurrent alif heterogeneous", "adaptive"),
+    ("recurrent alif detached leaky", "symmetric"),
+)
 
 
 @pytest.mark.parametrize(
@@ -76,21 +86,21 @@ def test_symmetric_feedback_of_one_population_is_d_rtrl(name):
     close(run.grad(8), Relative(name, etrax.D_RTRL).grad(8), rtol=1e-12)
 
 
-@pytest.mark.parametrize("feedback", networks.thorough(["symmetric", "random", "adaptive"], "random"))
-@pytest.mark.parametrize("name", networks.thorough(EPROP, "layered two lif"))
+@pytest.mark.parametrize(("name", "feedback"), networks.thorough(EPROP, ("layered two lif", "random")))
 def test_eprop_equals_its_sum_for_every_chunk_length(name, feedback):
     run = Relative(name, "eprop", feedback=feedback, feedback_seed=3)
     weights = run.feedback()
     last = len(run.case.net.populations) - 1
     assert set(weights) == {f"neu{k}" for k in range(last + (feedback != "symmetric"))}
     expected = broadcast_gradient(run.case, [weights.get(f"neu{k}") for k in range(last + 1)])
-    for chunk in (1, 7):
+    for chunk in (1, 8) if feedback == "symmetric" else (8,):
         close(run.grad(chunk), expected)
     if feedback != "symmetric" or last:
-        assert error(expected, Relative(name, etrax.D_RTRL).grad()) > 0.1
+        assert error(expected, reference(run.case)[0]) > 0.1
 
 
-@pytest.mark.parametrize("feedback", networks.thorough(["symmetric", "random", "adaptive"], "adaptive"))
+@pytest.mark.slow
+@pytest.mark.parametrize("feedback", ["symmetric", "random", "adaptive"])
 def test_single_steps_of_eprop_under_grad(feedback):
     run = Relative("layered two lif", etrax.EProp, feedback=feedback, feedback_seed=0)
     run.learner.reset_state()
@@ -113,6 +123,7 @@ def test_eprop_with_other_carries(options):
     close(run.grad(T if options["carry"] == "none" else 6), expected)
 
 
+@pytest.mark.slow
 def test_eprop_without_a_trace():
     """Relatives are compositions: e-prop with D = 0."""
 
@@ -143,9 +154,8 @@ def test_a_loss_of_states_is_not_broadcast():
     close(*(networks.mantissas(g) for g in grads), rtol=1e-12)
 
 
-@pytest.mark.parametrize(
-    "name", networks.thorough(["recurrent alif", "recurrent alif detached leaky"], "recurrent alif")
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["recurrent alif", "recurrent alif detached leaky"])
 def test_adaptive_feedback_gets_the_gradient_of_the_readout(name):
     run = Relative(name, etrax.EProp, feedback="adaptive")
     grads = run.learner.etrace_grad(run.xs, run.ys, step_fn=run.step, chunk_size=6)
@@ -223,6 +233,7 @@ class Parts(brainstate.nn.Module):
         return {"plain": self.plain(z), "leaky": self.leaky(z)} if self.output is None else self.output(self)
 
 
+@pytest.mark.slow
 def test_several_outputs_with_units():
     """Each output has its feedback, in its unit; given the weights of the readouts, it is D-RTRL again."""
     xs = networks.case("recurrent lif").xs
@@ -334,14 +345,14 @@ def first_layer_error(got, expected):
     return max(float(np.linalg.norm(g - e) / np.linalg.norm(e)) for g, e in pairs)
 
 
-@pytest.mark.parametrize("name", networks.thorough(["stack two", "stack three", "layered three"], "stack two"))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["stack two", "stack three", "layered three"])
 def test_chunks_of_one_step_are_d_rtrl(name):
     close(Relative(name, etrax.D_RTRL, through_depth=True).grad(1), Relative(name, etrax.D_RTRL).grad(1), rtol=1e-12)
 
 
-@pytest.mark.parametrize(
-    "name", networks.thorough(["recurrent alif", "recurrent shared synapse"], "recurrent shared synapse")
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["recurrent alif", "recurrent shared synapse"])
 def test_depth_does_not_matter_to_one_population(name):
     close(Relative(name, etrax.D_RTRL, through_depth=True).grad(8), Relative(name, etrax.D_RTRL).grad(8), rtol=1e-12)
 
@@ -367,6 +378,7 @@ def test_depth_without_a_trace():
     close(run.grad(5), Relative("stack three", etrax.NoTrace).grad(5), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_layer_between_populations_gets_its_credit_through_depth():
     """A parameter outside projections, between two populations, is trained by what the upper one sends down."""
 
@@ -396,6 +408,7 @@ def test_a_layer_between_populations_gets_its_credit_through_depth():
     close(*(networks.mantissas(g) for g in reversed(grads)))
 
 
+@pytest.mark.slow
 def test_depth_over_a_population_without_a_projection():
     """Neurons that encode a current: nothing of theirs is trained, and nothing is sent down to them."""
 

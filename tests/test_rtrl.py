@@ -27,7 +27,7 @@ def close(got, expected, rtol=1e-10):
         np.testing.assert_allclose(g, e, rtol=rtol, atol=rtol * float(np.abs(e).max()))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", networks.thorough(NAMES, "recurrent alif heterogeneous"))
 def test_equal_to_backpropagation(name):
     mask = jnp.linspace(0.0, 1.0, networks.T)
     results = []

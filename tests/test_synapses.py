@@ -289,6 +289,7 @@ class Dale(brainstate.nn.Module):
         return self.readout(self.neu(0.0 * u.mA))
 
 
+@pytest.mark.slow
 def test_excitation_and_inhibition_under_dales_law():
     xs, ys = data()
     ys = 0.3 * ys[:1] * jnp.ones((T, 1, 1))
