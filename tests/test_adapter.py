@@ -144,14 +144,16 @@ def close(got, expected, rtol):
         np.testing.assert_allclose(g, e, rtol=rtol, atol=rtol * float(np.abs(e).max()))
 
 
-@pytest.mark.parametrize("name", networks.thorough(NEURONS, "user's own"))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NEURONS)
 def test_feed_forward_neurons_equal_backpropagation(name):
     neuron, unit, scale = NEURONS[name]
     with brainstate.environ.context(dt=(0.1 if name == "HH" else 1.0) * u.ms):
         both(lambda plain: Net(neuron(), SYNAPSES["Expon"](), unit, scale, plain=plain), chunk_size=7)
 
 
-@pytest.mark.parametrize("name", networks.thorough(SYNAPSES, "Alpha"))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SYNAPSES)
 def test_feed_forward_synapses_equal_backpropagation(name):
     neuron, unit, scale = NEURONS["LIF"]
     both(lambda plain: Net(neuron(), SYNAPSES[name](), unit, 3 * scale, plain=plain), chunk_size=7)
@@ -165,6 +167,7 @@ def test_recurrent_equal_backpropagation_stopped_at_projections(name):
     )
 
 
+@pytest.mark.slow
 def test_a_shared_synapse_is_described():
     """Two projections drive one adapted synapse: the same as one projection of both inputs."""
 
@@ -194,11 +197,13 @@ def test_a_shared_synapse_is_described():
     close(*found, 1e-10)
 
 
+@pytest.mark.slow
 def test_random_numbers_are_drawn_once_per_step():
     brainstate.random.DEFAULT.restore_value(np.array([3, 4], np.uint32))  # as in a program that has drawn none yet
     both(lambda plain: Net(Noisy(), SYNAPSES["Expon"](), MA, 5.0, plain=plain), chunk_size=7)
 
 
+@pytest.mark.slow
 def test_a_neuron_that_reads_the_clock():
     xs, ys = data()
     ts = jnp.arange(T) * u.ms
@@ -217,15 +222,13 @@ def test_a_neuron_that_reads_the_clock():
 
 
 TWINS = [
-    *networks.FEED_FORWARD_NAMES,
-    *(
-        f"recurrent {k}"
-        for k in ("lif heterogeneous", "alif", "alif hard", "alif delta", "coba", "two synapses and delta")
-    ),
+    *(f"feed-forward {k}" for k in ("lif hard", "alif leaky", "coba")),
+    *(f"recurrent {k}" for k in ("lif heterogeneous", "alif hard", "alif delta", "two synapses and delta")),
 ]
 
 
-@pytest.mark.parametrize("name", networks.thorough(TWINS, "feed-forward lif hard"))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TWINS)
 def test_equal_to_the_twin_of_this_package(name):
     case = networks.case(name)
     lib = networks.package(etrax.neurons, etrax.synapses, LeakyReadout)
@@ -282,7 +285,12 @@ def test_the_report_calls_them_derived_automatically():
 
 @pytest.mark.parametrize(
     "module",
-    [bp.LIF(N), bp.ALIF(N), bp.Izhikevich(N), bp.HindmarshRose(N), bp.DualExpon(N), Mine()],
+    [
+        bp.LIF(N),
+        *(pytest.param(made, marks=pytest.mark.slow) for made in (bp.ALIF(N), bp.Izhikevich(N), bp.HindmarshRose(N))),
+        bp.DualExpon(N),
+        Mine(),
+    ],
     ids=lambda m: type(m).__name__,
 )
 def test_the_check_accepts_them(module):
@@ -338,7 +346,10 @@ def test_a_spike_that_sees_other_neurons_is_refused():
             lambda V, z: V - 0.1 * jax.lax.stop_gradient(u.math.mean(V, axis=-1, keepdims=True)), marks=pytest.mark.slow
         ),
         pytest.param(lambda V, z: jax.lax.fori_loop(0, 3, lambda i, v: 0.9 * v, V), marks=pytest.mark.slow),
-        lambda V, z: jax.lax.cond(jnp.all(V / u.mV > 0.1), lambda v: 0.9 * v, lambda v: v, V),
+        pytest.param(
+            lambda V, z: jax.lax.cond(jnp.all(V / u.mV > 0.1), lambda v: 0.9 * v, lambda v: v, V),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["comparison", "stopped gradient", "loop", "branch"],
 )

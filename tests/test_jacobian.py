@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from networks import thorough
 
 import etrax
 from etrax.contract.jacobian import Kind
@@ -54,7 +55,7 @@ def test_registered_equals_automatic(name):
     assert max(check.errors.values()) <= 1e-10
 
 
-@pytest.mark.parametrize("dt", [0.01, 1.0, 20.0])
+@pytest.mark.parametrize("dt", [pytest.param(0.01, marks=pytest.mark.slow), 20.0])
 @pytest.mark.parametrize("name", ["LIF per neuron", "ALIF per neuron", "Expon per neuron"])
 def test_any_time_step(name, dt):
     with brainstate.environ.context(dt=dt * u.ms):
@@ -153,7 +154,7 @@ def step_of(name):
     return learner, x
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", thorough(NETS, "LIF per neuron", "ALIF conductances", "user's own"))
 def test_composed_equals_automatic(name):
     learner, x = step_of(name)
     graph = learner.graph

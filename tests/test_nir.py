@@ -128,7 +128,7 @@ def same(net, xs, tmp_path):
     return back
 
 
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", networks.thorough(TABLE, *TABLE[2::3]))
 def test_round_trip_of_the_networks_of_the_table(name, tmp_path):
     case = networks.case(name)
     same(networks.Built(LIB, case.net, case.params), case.xs, tmp_path)
@@ -148,6 +148,7 @@ def test_round_trip_of_images(tmp_path):
     same(Image(rng), jnp.asarray((rng.random((T, B, 5, 4, 3)) < 0.4).astype(float)), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_network_that_came_back_can_be_trained(tmp_path):
     rng = np.random.default_rng(3)
     xs = jnp.asarray((rng.random((T, B, 5)) < 0.4).astype(float))

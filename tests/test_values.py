@@ -65,7 +65,7 @@ class LeakThenWeigh(brainstate.nn.Module):
 DETACHED = [name for name in networks.NETWORKS if "detached" in name]  # the reference has no such option; same values
 
 
-@pytest.mark.parametrize("name", networks.NETWORKS)
+@pytest.mark.parametrize("name", networks.thorough(networks.NETWORKS, *list(networks.NETWORKS)[::4]))
 def test_equal_step_for_step(name, reference):
     case = networks.case(name)
     lib = networks.package(reference, reference, lambda *args, **kwargs: LeakThenWeigh(reference, *args, **kwargs))
