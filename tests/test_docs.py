@@ -15,6 +15,7 @@ import brainstate
 import jax
 import numpy as np
 import pytest
+from networks import thorough
 
 from etrax import experiment, tasks
 
@@ -22,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 COMPARED = DOCS / "coming_from.md"
-SLOW = {"training.md", "checkpoints.md"}  # several programs to compile
+SLOW = {"training.md", "checkpoints.md", "own_data.md"}  # several programs to compile
 BLOCK = re.compile(r"(<!-- not run: [^\n]+ -->\n+)?^```python[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PEERS = ("snntorch", "brainpy", "braintrace")
 
@@ -73,7 +74,7 @@ def test_examples_of_a_page_run(path):
 
 @pytest.mark.optimized
 @pytest.mark.filterwarnings("ignore")  # of other packages
-@pytest.mark.parametrize("section", sections())
+@pytest.mark.parametrize("section", thorough(sections(), "From snnTorch"))
 def test_networks_in_two_packages_agree(section, capsys):
     codes = sections()[section]
     assert len(codes) == 4  # the data, the two networks, what they have in common

@@ -146,6 +146,16 @@ def complaints(test):
 
 
 EXAMPLES = examples()
+COMPILES = {  # several programs
+    "etrax.analysis.gradient.gradient_report",
+    "etrax.comparison.plan.Comparison",
+    "etrax.experiment.fitting.fit",
+    "etrax.learners.learner.Learner.etrace_grad",
+    "etrax.learners.no_trace.NoTrace",
+    "etrax.learners.rtrl.RTRL",
+    "etrax.neurons.alif.ALIF",
+    "etrax.training.trainer.train",
+}
 
 
 class TestExamples:
@@ -158,7 +168,9 @@ class TestExamples:
             yield
         brainstate.environ.pop("dt", None)
 
-    @pytest.mark.parametrize("name", EXAMPLES)
+    @pytest.mark.parametrize(
+        "name", [pytest.param(name, marks=[pytest.mark.slow] if name in COMPILES else []) for name in EXAMPLES]
+    )
     def test_they_run(self, name):
         for start, package in NEEDS.items():
             if name.startswith(start):
