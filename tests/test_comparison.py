@@ -102,6 +102,7 @@ def test_the_test_trials_are_met_once(whole):
     assert {path.name for path in (folder / "runs").iterdir()} == {f"{method}-0.json" for method in METHODS}
 
 
+@pytest.mark.slow
 def test_stopped_and_gone_on_is_the_same(whole, tmp_path):
     shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
     (tmp_path / "runs" / "readout-0.json").unlink()

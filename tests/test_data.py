@@ -106,8 +106,8 @@ def test_steps_at_the_edges_of_floating_point():
 
 
 def test_a_file_larger_than_the_budget_is_streamed(tmp_path):
-    budget, spikes = 2**20, 400
-    path, n = tmp_path / "large.h5", 500
+    budget, spikes = 2**19, 400
+    path, n = tmp_path / "large.h5", 250
     rng = np.random.default_rng(0)
 
     def records():

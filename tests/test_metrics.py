@@ -109,6 +109,7 @@ def test_an_input_without_samples_is_named():
         benchmark_figures(Net(np.random.default_rng(0)), jnp.ones(3))
 
 
+@pytest.mark.slow
 def test_the_command_prints_and_writes(tmp_path, capsys):
     pytest.importorskip("sklearn")
     with brainstate.environ.context(precision=32):

@@ -66,17 +66,18 @@ def by_hand(xs, ys, period):
 @pytest.mark.parametrize(
     ("changes", "period"),
     [
-        ({}, 8),
+        pytest.param({}, 8, marks=pytest.mark.slow),
         pytest.param({"update": "step"}, 1, marks=pytest.mark.slow),
         (
             {
-                "update": np.int64(3),
+                "update": np.int64(4),
                 "chunk_size": np.int64(2),
                 "batch_size": np.int64(trained.B),
                 "epochs": np.int64(1),
             },
-            3,
+            4,
         ),
+        pytest.param({"update": 3, "chunk_size": 2}, 3, marks=pytest.mark.slow),  # a shorter one ends the trial
         pytest.param({"update": "chunk", "chunk_size": 4}, 4, marks=pytest.mark.slow),
     ],
 )
@@ -89,6 +90,7 @@ def test_weights_change_when_they_should(changes, period):
         np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.slow
 def test_a_window_is_a_mask():
     xs, ys = next(trained.validation())
     mask = np.zeros(trained.T)
@@ -100,16 +102,25 @@ def test_a_window_is_a_mask():
         losses.append(measured.best_loss)
         results.append(trained.weights(learner))
     assert losses[0] == losses[1]
-    per_trial = trained.learner()
-    etrax.train(per_trial, [(xs, ys, np.broadcast_to(mask[:, None], (trained.T, trained.B)))])
     same(*results)
-    for a, b in zip(trained.weights(per_trial), results[0], strict=True):
+
+
+@pytest.mark.slow
+def test_a_mask_of_each_trial():
+    xs, ys = next(trained.validation())
+    mask = np.zeros(trained.T)
+    mask[3:6] = 1.0
+    common, per_trial = trained.learner(), trained.learner()
+    etrax.train(common, [(xs, ys, mask)])
+    etrax.train(per_trial, [(xs, ys, np.broadcast_to(mask[:, None], (trained.T, trained.B)))])
+    for a, b in zip(trained.weights(per_trial), trained.weights(common), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9)
 
 
 def test_a_gradient_is_clipped():
     xs, ys = next(trained.validation())
-    learner, start = trained.learner(), trained.weights(trained.learner())
+    learner = trained.learner()
+    start = trained.weights(learner)
     etrax.train(learner, [(xs, ys)], etrax.TrainOptions(clip_norm=1e-3), optimizer=braintools.optim.SGD(lr=1.0))
     moved = np.sqrt(sum(np.sum((a - b) ** 2) for a, b in zip(trained.weights(learner), start, strict=True)))
     np.testing.assert_allclose(moved, 1e-3, rtol=1e-6)
@@ -120,12 +131,15 @@ def test_a_model_is_compiled_and_a_function_is_a_loss():
         net = trained.Net()
     targets = (next(trained.validation())[0], np.ones((trained.T, trained.B, trained.N_OUT)))
     options = etrax.TrainOptions(epochs=30, learning_rate=1e-2)
-    losses = ["mse", lambda out, y: jnp.mean((out - y) ** 2)]
-    histories = [etrax.train(trained.learner(), [targets], options, loss=loss).history for loss in losses]
-    assert etrax.train(net, [targets], options, loss="mse").history[-1]["train_loss"] < histories[0][0]["train_loss"]
+    histories = [
+        etrax.train(model, [targets], options, loss=loss).history
+        for model, loss in ((net, "mse"), (trained.learner(), lambda out, y: jnp.mean((out - y) ** 2)))
+    ]
+    assert histories[0][-1]["train_loss"] < histories[0][0]["train_loss"]
     np.testing.assert_allclose(histories[0][-1]["train_loss"], histories[1][-1]["train_loss"], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_function_is_a_loss_of_several_outputs():
     class Two(trained.Net):
         def update(self, x):
@@ -195,6 +209,7 @@ def test_a_mask_without_a_step_that_counts(weights, window, message):
     same(trained.weights(learner), start)
 
 
+@pytest.mark.slow
 def test_a_part_of_a_stream_may_count_nowhere():
     learner = trained.learner()
     start = trained.weights(learner)
@@ -224,6 +239,7 @@ def test_labels_without_an_output(change, message):
         etrax.training.evaluate(learner.model, [(xs, change(ys))])
 
 
+@pytest.mark.slow
 def test_no_label_is_needed_where_nothing_counts():
     xs, ys = next(trained.validation())
     mask, results = np.arange(trained.T) >= 2, []
@@ -236,13 +252,14 @@ def test_no_label_is_needed_where_nothing_counts():
 
 def test_targets_are_not_stretched():
     xs, ys = next(trained.validation())
+    learner = trained.learner()
     for targets in (ys, ys[..., None], ys[0]):
         with pytest.raises(
             ValueError, match=r"`ys` has shape .* the output \(3, 2\): give `ys` of shape \(T, B, n_out\)"
         ):
-            etrax.train(trained.learner(), [(xs, targets)], loss="mse")
+            etrax.train(learner, [(xs, targets)], loss="mse")
         with pytest.raises(ValueError, match="give `ys` of shape"):
-            etrax.training.evaluate(trained.learner().model, [(xs, targets)], "mse")
+            etrax.training.evaluate(learner.model, [(xs, targets)], "mse")
 
 
 # -- constraints ---------------------------------------------------------------------------
@@ -318,11 +335,11 @@ def test_a_failure_names_the_last_good_checkpoint(tmp_path):
 
 
 def test_a_stream_that_ends_and_one_that_is_empty():
-    options = etrax.TrainOptions(epochs=3)
-    result = etrax.train(trained.learner(), iter([next(trained.validation())]), options)
+    options, learner = etrax.TrainOptions(epochs=3), trained.learner()
+    result = etrax.train(learner, iter([next(trained.validation())]), options)
     assert (result.stopped, result.batches) == ("data", 1)
     with pytest.raises(ValueError, match="`task` gives no batch"):
-        etrax.train(trained.learner(), [], options)
+        etrax.train(learner, [], options)
 
 
 @pytest.mark.parametrize(
@@ -400,12 +417,14 @@ def test_a_wrong_argument_leaves_what_is_finished(whole, tmp_path):
     assert checkpoint.Checkpoints(tmp_path).latest()["position"]["count"] == 1
 
 
+@pytest.mark.slow
 def test_a_first_batch_that_fails_leaves_room_for_another_training(whole, tmp_path):
     with pytest.raises(FloatingPointError, match="batch 1 "):
         trained.short(tmp_path, stream=trained.Stream(bad_at=1))
     same(trained.short(tmp_path), whole[1])
 
 
+@pytest.mark.slow
 def test_a_batch_is_validated_once(tmp_path):
     data = [*trained.validation()] * 2
     calls = []
@@ -437,11 +456,13 @@ def test_other_options_do_not_resume(whole):
             etrax.train(trained.learner(), trained.Stream(), trained.options(), folder=whole[0], resume=True, **given)
 
 
+@pytest.mark.slow
 def test_a_longer_training_goes_on(whole, tmp_path):
     trained.short(tmp_path, max_batches=20)
     same(trained.short(tmp_path, resume=True), whole[1])
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_not_taken(whole, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         trained.short(tmp_path, stream=Interrupted())

@@ -53,6 +53,7 @@ def test_a_regression_has_an_error_and_no_accuracy(tmp_path, capsys):
     assert not (tmp_path / "confusion_matrix.png").exists()
 
 
+@pytest.mark.slow
 def test_recordings_of_a_file(recordings, tmp_path):
     (row,) = train(recordings(), tmp_path / "out", "--batch-size", "8")
     assert 0 <= float(row["validation_accuracy"]) <= 1
@@ -115,17 +116,19 @@ def test_a_stepwise_task_counts_steps():
     assert task.loss == "stepwise_cross_entropy"
 
 
-def test_training_counts_as_evaluation_does():
+@pytest.mark.parametrize(
+    "loss", networks.thorough(["stepwise_cross_entropy", "cross_entropy"], "stepwise_cross_entropy")
+)
+def test_training_counts_as_evaluation_does(loss):
     xs, _ = next(trained.validation())
     ys = np.random.default_rng(1).integers(0, 2, xs.shape[:2])
     batch = (xs, ys, np.arange(trained.T) >= 2)
-    for loss in ("stepwise_cross_entropy", "cross_entropy"):
-        learner = busy(etrax.D_RTRL)
-        before = training.evaluate(learner.model, [batch], loss)
-        result = etrax.train(learner, [batch], loss=loss)
-        assert result.history[0]["train_accuracy"] == pytest.approx(before.accuracy)
-        assert result.history[0]["train_loss"] == pytest.approx(before.loss)
-        assert before.rate > 0
+    learner = busy(etrax.D_RTRL)
+    before = training.evaluate(learner.model, [batch], loss)
+    result = etrax.train(learner, [batch], loss=loss)
+    assert result.history[0]["train_accuracy"] == pytest.approx(before.accuracy)
+    assert result.history[0]["train_loss"] == pytest.approx(before.loss)
+    assert before.rate > 0
 
 
 def test_the_label_is_that_of_the_last_step_that_counts():
@@ -143,7 +146,8 @@ def feedback_of(learner):
     return [np.asarray(leaf) for s in learner.feedback_weights.values() for leaf in jax.tree.leaves(s.value)]
 
 
-@pytest.mark.parametrize("feedback", networks.thorough(["random", "adaptive"], "adaptive"))
+@pytest.mark.slow
+@pytest.mark.parametrize("feedback", ["random", "adaptive"])
 def test_feedback_is_saved_and_comes_back(feedback, tmp_path):
     def run(learner, batches, **options):
         adam = braintools.optim.Adam(lr=1e-2)
@@ -168,6 +172,7 @@ def test_feedback_is_saved_and_comes_back(feedback, tmp_path):
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.slow
 def test_the_methods_of_the_command_line():
     assert {"eprop", "eprop_random", "eprop_adaptive", "es_d_rtrl", "d_rtrl_depth"} < set(experiment.METHODS)
     task = tasks.get("patterns", duration=20 * u.ms)

@@ -82,7 +82,7 @@ def learner():
 def options(**changes):
     """Those of the training, with some changed."""
     given = dict(
-        update=3,
+        update=4,
         chunk_size=2,
         reset=False,
         max_batches=BATCHES,
