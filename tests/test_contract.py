@@ -67,13 +67,13 @@ def close(a, b, rtol, name=""):
     np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * float(np.abs(b).max()), err_msg=name)
 
 
-def theirs(row, library, *args, **options):
+def theirs(row, library, *args, batch_size=None, **options):
     """A module of the reference library."""
     cls = contract.reference_of(row, library)
     if cls is None:
         pytest.skip(f"this version of brainpy.state has no {row.cls.__name__}")
     made = cls(N, *args, **row.constants, **options)
-    made.init_state()
+    made.init_state(batch_size)
     return made
 
 
@@ -82,26 +82,28 @@ def theirs(row, library, *args, **options):
 
 @neurons
 def test_values_of_neurons_equal_the_reference(row, library):
+    """Under drives of every strength, side by side in a batch."""
     rates = []
     for reset in row.resets or (None,):
         options = {} if reset is None else {"spk_reset": reset}
-        for strength in row.strengths:
-            xs = row.inputs(100, strength=strength)
-            module = row.build(**options)
-            module.init_state()
-            states, spikes = contract.simulate(module, xs, row.dt)
-            if row.reference is None:
-                expected, z = contract.simulate(theirs(row, library, **options), xs, row.dt)
-            else:
-                expected, z = row.reference(row.constants, u.get_mantissa(row.dt), u.get_mantissa(xs), options)
-            assert set(states) - set(row.hidden) == set(expected)
-            np.testing.assert_array_equal(spikes, z)
-            for name, value in expected.items():
-                if isinstance(value, u.Quantity):
-                    assert u.get_unit(states[name]) == u.get_unit(value)
-                close(states[name], value, row.rtol, name)
-            rates.append(float(spikes.mean()))
-            assert np.isfinite(u.get_mantissa(states["V"])).all()
+        xs = u.math.stack([row.inputs(100, strength=strength) for strength in row.strengths], axis=1)
+        module = row.build(**options)
+        module.init_state(len(row.strengths))
+        states, spikes = contract.simulate(module, xs, row.dt)
+        if row.reference is None:
+            other = theirs(row, library, batch_size=len(row.strengths), **options)
+            expected, z = contract.simulate(other, xs, row.dt)
+        else:
+            expected, z = row.reference(row.constants, u.get_mantissa(row.dt), u.get_mantissa(xs), options)
+        assert set(states) - set(row.hidden) == set(expected)
+        np.testing.assert_array_equal(spikes, z)
+        for name, value in expected.items():
+            if isinstance(value, u.Quantity):
+                assert u.get_unit(states[name]) == u.get_unit(value)
+            for k in range(len(row.strengths)):
+                close(states[name][:, k], value[:, k], row.rtol, name)
+        rates.extend(np.asarray(spikes).mean(axis=(0, 2)).tolist())
+        assert np.isfinite(u.get_mantissa(states["V"])).all()
     assert max(rates) > 0.02
     assert len(set(rates)) > 1
 
@@ -161,7 +163,7 @@ def test_arguments_and_defaults_of_the_reference(row, library):
 # ---------------------------------------------------------------------------------------------------------- jacobians
 
 
-@pytest.mark.parametrize("row", ROWS, ids=str)
+@some(ROWS, 5)
 def test_check_jacobian_passes(row):
     module = row.build(0.0 * u.mV, 5.0 * u.mV) if row in OUTPUTS else row.build()
     assert etrax.check_jacobian(module, rtol=1e-9).errors
@@ -196,7 +198,7 @@ def where_it_lives(row, options, slope=False):
 
 
 @pytest.mark.parametrize("slope", [False, True], ids=["current", "conductance"])
-@some(NEURONS)
+@some(NEURONS, 5)
 def test_jacobian_where_the_neuron_lives(row, slope):
     """Live states, the state at rest, the potential exactly at threshold, and far outside."""
     for options in row.options()[int(slope) :: 3 - 2 * slope][:2]:
@@ -221,7 +223,7 @@ def test_outputs_are_finite_at_every_potential(row, precision):
             assert np.isfinite(u.get_mantissa(value)).all()
 
 
-@some([*NEURONS, *PARTS], 4)
+@some([*NEURONS, *PARTS], 7)
 def test_kinds_are_true(row):
     """What depends on no state and no drive is the same number everywhere, and known to be so."""
     for options in row.options():
@@ -243,7 +245,7 @@ def test_kinds_are_true(row):
                 assert row in NEURONS or not vary
 
 
-@some(NEURONS)
+@some(NEURONS, 9)
 def test_detaching_takes_the_surrogate_out_of_the_reset(row):
     """The values do not change; the derivative does."""
     for options in row.options():
@@ -261,7 +263,7 @@ def test_detaching_takes_the_surrogate_out_of_the_reset(row):
 # ------------------------------------------------------------------------------------------------- states and batches
 
 
-@dynamics
+@some([*NEURONS, *PARTS], 2)
 def test_states_keep_unit_shape_and_type_and_reset_to_what_they_were(row):
     for batch in (None, 3):
         module = row.build()
@@ -283,7 +285,7 @@ def test_states_keep_unit_shape_and_type_and_reset_to_what_they_were(row):
                 np.testing.assert_array_equal(numbers(state.value), numbers(first[name]))
 
 
-@some([*NEURONS, *PARTS])
+@some([*NEURONS, *PARTS], 5)
 def test_a_batch_is_independent_copies(row):
     xs = u.math.stack([row.inputs(T, seed) for seed in range(3)], axis=1)
     module = row.build()
@@ -323,25 +325,40 @@ def test_each_meets_two_of_the_others():
     assert all(len({w.cls for r, w in met if r is row}) >= 2 for row in POPULATIONS)
 
 
-@some(POPULATIONS, 2)
+@some(POPULATIONS, 7)
 def test_gradient_of_the_neuron_alone(row):
     compare(row, row.build(), [])
 
 
-@some(POPULATIONS, 4)
-def test_gradient_of_a_recurrent_population_behind_two_ways(row):
-    """Under the resets in turn; the gradient stops where spikes enter a projection."""
+def in_turn(row):
+    """The neuron under one of its resets, the next one for each row."""
     options = row.options()
-    compare(row, row.build(**options[POPULATIONS.index(row) % len(options)]), ways_of(row, 2), recurrent=True)
+    return row.build(**options[POPULATIONS.index(row) % len(options)])
 
 
-@pytest.mark.parametrize("row", thorough(POPULATIONS, POPULATIONS[0]), ids=str)
-def test_gradient_through_every_filter_of_the_populations_spikes(row):
-    """With `pre` the filters' memories carry credit; without it, the gradient is another one."""
-    compare(row, row.build(), [], behind=primary(FILTERS))
-    if row is POPULATIONS[0]:
+@pytest.mark.parametrize("row", POPULATIONS[::11], ids=str)
+def test_gradient_of_a_recurrent_population_behind_two_ways(row):
+    """The slow run has all ways; the gradient stops where spikes enter a projection."""
+    compare(row, in_turn(row), ways_of(row, 2), recurrent=True)
+
+
+@pytest.mark.slow
+@populations
+def test_gradient_through_filters_of_the_populations_spikes(row):
+    """All of them behind one population, and two behind each of the others, in turn."""
+    filters, k = primary(FILTERS), 2 * POPULATIONS.index(row)
+    compare(row, row.build(), [], behind=[filters[(k + i) % len(filters)] for i in range(2)] if k else filters)
+
+
+@pytest.mark.parametrize("pre", [True, False])
+def test_gradient_through_a_filter_that_knows_whose_spikes_it_takes(pre):
+    """With `pre` the filter's memory carries credit; without it, the gradient is another one."""
+    row, behind = POPULATIONS[0], primary(FILTERS)[-2:]
+    if pre:
+        compare(row, row.build(), [], behind=behind)
+    else:
         xs, ys = pathways.data()
-        net = pathways.Net(row, row.build(), [], behind=primary(FILTERS), pre=False)
+        net = pathways.Net(row, row.build(), [], behind=behind, pre=False)
         expected = pathways.bptt(net, xs, ys)[0]["proj0", "comm", "weight"]
         got = pathways.drtrl(net, xs, ys)["proj0", "comm", "weight"]
         assert np.abs(got - expected).max() > 1e-3 * np.abs(expected).max()
@@ -351,7 +368,12 @@ def test_gradient_through_every_filter_of_the_populations_spikes(row):
 @pytest.mark.parametrize("bends", [False, True], ids=["affine", "not affine"])
 @populations
 def test_gradient_behind_every_way(row, bends):
-    """All ways side by side, each with weights of its own; those that bend the current with one that does not."""
+    """All ways side by side, each with weights of its own, under the resets in turn; those that bend the current with one
+    that does not.
+    """
     bending = [way for way in WAYS if way in OUTPUTS and not way.build(row.rest, row.E).is_affine]
     straight = [way for way in WAYS if way not in bending]
-    compare(row, row.build(), [*bending, straight[0]] if bends else straight, recurrent=True)
+    if bends:
+        compare(row, row.build(), [*bending, straight[0]], recurrent=True)
+    else:
+        compare(row, in_turn(row), straight, recurrent=True)
