@@ -20,6 +20,7 @@ from etrax.cli import options, train
 from etrax.training import trainer
 
 SMALL = tasks.Recipe(n_rec=20, batch_size=64, epochs=2)
+TINY = tasks.Recipe(n_rec=8, batch_size=64, epochs=2)
 
 
 @pytest.fixture(autouse=True)
@@ -36,8 +37,8 @@ def digits():
 
 @pytest.mark.parametrize("method", networks.thorough(experiment.METHODS, "eprop_adaptive"))
 def test_every_method_trains_what_it_says(digits, method):
-    before = network.build(digits, SMALL, seed=3)
-    run = experiment.fit(digits, SMALL, method=method, seed=3)
+    before = network.build(digits, TINY, seed=3)
+    run = experiment.fit(digits, TINY, method=method, seed=3)
     losses = [row["train_loss"] for row in run.history]
     assert losses[1] < losses[0]
     moved = {
@@ -151,22 +152,31 @@ def test_what_holds_no_weights(digits, tmp_path):
             network.load_weights(tmp_path / name, network.build(digits, SMALL))
 
 
-def test_the_command_writes_what_it_names(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("controls", "methods", "titles"),
+    [
+        pytest.param(["--no-controls"], ["d_rtrl"], [], id="alone"),
+        pytest.param(
+            [], ["d_rtrl", "no_trace", "readout"], ["D = 0", "readout only"], id="controls", marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_the_command_writes_what_it_names(controls, methods, titles, tmp_path, capsys):
     out = tmp_path / "new" / "folder"
-    arguments = ["train", "digits", "--epochs", "1", "--neurons", "20", "--batch-size", "64", "--chunk-size", "50"]
-    assert cli.main([*arguments, "--out", str(out), "--seed", "4"]) == 0
+    arguments = ["train", "digits", "--max-batches", "2", "--neurons", "8", "--batch-size", "64", "--chunk-size", "50"]
+    assert cli.main([*arguments, *controls, "--out", str(out), "--seed", "4"]) == 0
     printed = capsys.readouterr().out
-    for part in ("test accuracy", "trained in", "of traces at the peak", "D = 0", "readout only", "spikes per neuron"):
+    for part in ("test accuracy", "trained in", "of traces at the peak", *titles, "spikes per neuron"):
         assert part in printed
     figures = {"rasters", "states", "eligibility_trace", "learning_curves", "confusion_matrix"}
     names = {f"{figure}.png" for figure in figures} | {"metrics.csv", "weights.npz", "runs"}
     assert {path.name for path in out.iterdir()} == names | {"arguments.json"}
-    assert {path.name for path in (out / "runs").iterdir()} == {"d_rtrl", "no_trace", "readout"}
+    assert {path.name for path in (out / "runs").iterdir()} == {*methods}
     assert all(str(out / name) in printed for name in names)
     assert all((out / f"{figure}.png").read_bytes().startswith(b"\x89PNG") for figure in figures)
     with open(out / "metrics.csv") as file:
         rows = list(csv.DictReader(file))
-    assert [row["method"] for row in rows] == ["d_rtrl", "no_trace", "readout"]
+    assert [row["method"] for row in rows] == methods
     assert all(0 <= float(row["validation_accuracy"]) <= 1 for row in rows)
 
 
