@@ -253,27 +253,27 @@ def test_equal_to_the_twin_of_this_package(name):
     close(mine, theirs, 1e-10)
 
 
-def test_states_are_found_in_the_model_and_reset():
-    for batch in (None, 3):
-        net = brainstate.nn.Module()
-        net.neu, net.syn = etrax.adapt(bp.AdExIF((2, 3))), etrax.adapt(bp.DualExpon((2, 3)))
-        brainstate.nn.init_all_states(net, batch_size=batch)
-        assert set(net.states()) == {
-            ("neu", "module", "V"),
-            ("neu", "module", "w"),
-            ("syn", "module", "g_rise"),
-            ("syn", "module", "g_decay"),
-            ("syn", "output"),
-        }
-        assert net.neu.V is net.neu.module.V
-        assert list(net.neu.hidden) == ["V", "w"]
-        before = {path: state.value for path, state in net.states().items()}
-        net.neu(50.0 * u.mA)
-        net.syn(2.0 * u.mS)
-        np.testing.assert_array_equal(net.syn.output.value.mantissa.shape, (2, 3) if batch is None else (batch, 2, 3))
-        brainstate.nn.reset_all_states(net, batch_size=batch)
-        for path, state in net.states().items():
-            assert u.math.allclose(state.value, before[path])
+@pytest.mark.parametrize("batch", networks.thorough([None, 3], 3))
+def test_states_are_found_in_the_model_and_reset(batch):
+    net = brainstate.nn.Module()
+    net.neu, net.syn = etrax.adapt(bp.AdExIF((2, 3))), etrax.adapt(bp.DualExpon((2, 3)))
+    brainstate.nn.init_all_states(net, batch_size=batch)
+    assert set(net.states()) == {
+        ("neu", "module", "V"),
+        ("neu", "module", "w"),
+        ("syn", "module", "g_rise"),
+        ("syn", "module", "g_decay"),
+        ("syn", "output"),
+    }
+    assert net.neu.V is net.neu.module.V
+    assert list(net.neu.hidden) == ["V", "w"]
+    before = {path: state.value for path, state in net.states().items()}
+    net.neu(50.0 * u.mA)
+    net.syn(2.0 * u.mS)
+    np.testing.assert_array_equal(net.syn.output.value.mantissa.shape, (2, 3) if batch is None else (batch, 2, 3))
+    brainstate.nn.reset_all_states(net, batch_size=batch)
+    for path, state in net.states().items():
+        assert u.math.allclose(state.value, before[path])
 
 
 def test_the_report_calls_them_derived_automatically():

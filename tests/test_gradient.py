@@ -85,7 +85,7 @@ def reference(case, **options):
     + [
         pytest.param(
             name,
-            ALL_CHUNKS if name in IN_ALL_CHUNKS else (7,),
+            ALL_CHUNKS if name in IN_ALL_CHUNKS else (T // 3,),
             id=f"{name}, optimized",
             marks=[pytest.mark.optimized, pytest.mark.slow],
         )

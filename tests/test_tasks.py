@@ -20,7 +20,7 @@ def single_precision():
 OPTIONS = {"dms": {"delay": 100.0 * u.ms}, "evidence": {"delay": 100.0 * u.ms, "delay_spread": 50.0 * u.ms}}
 
 
-@pytest.fixture(scope="module", params=thorough(tasks.TASKS, *({*tasks.TASKS} - {"dms", "evidence"})))
+@pytest.fixture(scope="module", params=thorough(tasks.TASKS, *({*tasks.TASKS} - {"dms", "evidence", "store_recall"})))
 def task(request):
     with brainstate.environ.context(dt=1.0 * u.ms, precision=32):
         return tasks.get(request.param, **OPTIONS.get(request.param, {}))

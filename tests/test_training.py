@@ -103,7 +103,7 @@ def trained_for_a_batch(digits, folder, method="d_rtrl"):
     return experiment.fit(digits, SMALL, method=method, seed=5, max_batches=1, folder=folder).network
 
 
-@pytest.mark.parametrize("kind", ["npz", "msgpack", "checkpoint", pytest.param("bptt", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", networks.thorough(["npz", "msgpack", "checkpoint", "bptt"], "npz", "msgpack"))
 def test_every_file_with_weights_is_read(digits, kind, tmp_path):
     path, first = tmp_path / "weights", network.build(digits, SMALL, seed=1)
     if kind == "npz":
