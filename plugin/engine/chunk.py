@@ -15,16 +15,21 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from etrax.contract.dependence import dependent
+from etrax.text import dotted
 
 from .adjoint import Adjoint, Passed, Wanted, put
 from .adjoint import Steps as Scanned
+from .first_order import first_order
 from .graph import Graph
 from .layer import Layer
 from .look_back import Begun, LookBack, Past, blocks_of
 from .multi_step import backpropagate
 from .planning import Ends, Limits
 from .pure import Values, like
-from .signals import find_signals
+from .signals import find_signals, is_signalled, no_path
 from .sources import Source
 from .step import NOTHING, Credit, Routes, Sent, Step
 from .traces.base import Asked, Found, Steps, Trace
@@ -92,6 +97,11 @@ class Engine:
         self.step = Step(graph, fn, credit, parts.routes, slices)
         self.written = self.step.written
         self.used = sorted({*self.step.used, *weights})
+        for i in set(weights) & set(self.written):
+            raise ValueError(
+                f"the step writes the parameter {dotted(graph.paths.get(id(graph.states.all[i]), (f'state {i}',)))}, which is trained: keep what changes from step "
+                "to step in a state of its own (`brainstate.ShortTermState`), or leave the parameter out with `weights=`."
+            )
         self.layers: dict[str, Layer] = {name: t.layer for name, t in parts.traces.items() if t.layer is not None}
         self.adjoints = [
             Adjoint(p, s, graph.sources_of(i), self.step.zeros[p.hidden[0].name].dtype)
@@ -105,6 +115,66 @@ class Engine:
         stepwise = frozenset(s.population for s in graph.sources if not parts.traces[s.name].needs_adjoint(False))
         single = [] if credit.through_time else weights
         self.look_back = LookBack(self.step, self.adjoints, signals, single, stepwise, parts.limits)
+
+    def guarded(self, values: Values, held: Traces, args: tuple, slices: tuple) -> tuple[Values, Traces, tuple]:
+        """Values, traces and arguments, by which a gradient may be differentiated only if they act after the projections.
+
+        Parameters
+        ----------
+        values, held : dict
+            Values of the states, and what is held of the traces.
+        args : tuple
+            Arguments of one step or of many.
+        slices : tuple
+            Those of one step.
+        """
+        leaves, structure = jax.tree.flatten(args)
+        # stand-ins: a derivative of this may be taken where the values are not known any more
+        of = jax.tree.map(lambda leaf: np.zeros(jnp.shape(leaf), jnp.result_type(leaf)), (values, slices))
+
+        def name(i):
+            path = self.graph.paths.get(id(self.graph.states.all[i]), (f"state {i}",))
+            return None if i in self._after(*of) else dotted(path)
+
+        def argument(k):
+            return None if ("slice", k) in self._after(*of) else "an input, or what acts on it"
+
+        guarded = [first_order(leaf, partial(argument, k)) for k, leaf in enumerate(leaves)]
+        values = {i: first_order(v, partial(name, i)) for i, v in values.items()}
+        return values, first_order(held, "a trace"), structure.unflatten(guarded)
+
+    def _after(self, values: Values, slices: tuple) -> set:
+        """Numbers of states, and of leaves of the arguments, that act on nothing that a gradient is made of but its signals."""
+        leaves, structure = jax.tree.flatten(slices)
+        hidden = {self.graph.states.index(h.state) for h in self.graph.hidden}
+
+        def acts(values, leaves) -> dict:
+            new, out = self.step.observe(values, self.step.zeros, NOTHING, *structure.unflatten(leaves))
+            populations = {i: v for i, v in new.items() if i in hidden}
+            return {"acts": (out.x, out.varying, out.constant, populations)}
+
+        found = {i for i, v in values.items() if not dependent(lambda v, i=i: acts({**values, i: v}, leaves), v)}
+        return found | {
+            ("slice", k)
+            for k, leaf in enumerate(leaves)
+            if not dependent(lambda v, k=k: acts(values, [*leaves[:k], v, *leaves[k + 1 :]]), leaf)
+        }
+
+    def check_signals(self, asked: set[int], signalled: set[str]) -> None:
+        """Raise a ValueError if a parameter in ``asked`` has traces of which none meets a state in ``signalled``."""
+        for i in asked:
+            state = self.graph.states.all[i]
+            own = [c for c in self.graph.sources if any(s is state for s in c.params.values())]
+            if own and not any(is_signalled(self.graph, self.traces, c, signalled) for c in own):
+                raise no_path(
+                    dotted(self.graph.paths[id(state)]), " within one step", " (or a layer above, in the same step)"
+                )
+
+    @property
+    def moved(self) -> list[Any]:
+        """States that the step writes and that the model reads, but that the model was not known to have changing."""
+        graph = self.graph
+        return [graph.states.all[i] for i in self.written if i in graph.used and i not in graph.moving]
 
     def advance(self, values: Values, held: Traces, args: tuple) -> Traces:
         """The traces after one step, from values of the states before it."""

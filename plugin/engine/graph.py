@@ -29,7 +29,7 @@ from .handover import Entered, Left, handed_over
 from .listeners import JacobianEntries
 from .names import Path
 from .population import Hidden, Population
-from .pure import Pure, States
+from .pure import Pure, States, Values
 from .sources import Connection, Source, TrainedConstant
 from .structure import Blocks, Structure
 
@@ -65,7 +65,9 @@ class Graph:
         parameter is of integers or reaches neither a state nor an output.
     """
 
-    def __init__(self, model: brainstate.nn.Module, *args, diagonal: bool = True, moving: Iterable[brainstate.State] = ()):
+    def __init__(
+        self, model: brainstate.nn.Module, *args, diagonal: bool = True, moving: Iterable[brainstate.State] = ()
+    ):
         self.model = model
         self.diagonal = diagonal
         found = model.states()
@@ -89,6 +91,7 @@ class Graph:
         self.parts = frozenset(id(part) for p in self.populations for part in p.parts)
         self.step = Pure(self._probe, self.states)
         used, self.written = self.step.trace(*args)
+        self.used = frozenset(used)
         self.moving = {*self.written, *(self.states.index(s) for s in moving)}
         for connection in self.connections.values():
             connection.settle(self.moving)

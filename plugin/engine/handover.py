@@ -11,7 +11,7 @@ import numpy as np
 
 from .pure import Pure, Values
 
-__all__ = ["Entered", "Left", "handed_over"]
+__all__ = ["Entered", "Left", "handed_over", "zero_cotangent"]
 
 
 class Entered(NamedTuple):
@@ -41,10 +41,11 @@ def _handed_over_fwd(comm, values, x, left):
 def _handed_over_bwd(comm, residuals, cotangent):
     values, x, left = residuals
     _, pullback = jax.vjp(lambda x: comm(values, x), x)
-    return jax.tree.map(_zero_cotangent, values), pullback(cotangent)[0], jax.tree.map(_zero_cotangent, left)
+    return jax.tree.map(zero_cotangent, values), pullback(cotangent)[0], jax.tree.map(zero_cotangent, left)
 
 
-def _zero_cotangent(leaf):
+def zero_cotangent(leaf):
+    """No cotangent, of the type that JAX has for a leaf."""
     if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
         return jnp.zeros_like(leaf)
     return np.zeros(jnp.shape(leaf), jax.dtypes.float0)

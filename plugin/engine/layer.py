@@ -160,13 +160,13 @@ class Layer:
         x = self._as_rows(entered.x)
         if not self.connection.changing:
             return x
-        return Entered(x, {i: value.reshape(1, -1) for i, value in entered.read.items()})
+        return Entered(x, jax.tree.map(lambda a: a.reshape(1, -1), entered.read))
 
     def no_inputs(self, steps: int) -> Any:
         """Room for the inputs of some steps, ``(rows, time, I)``."""
         x = jnp.zeros((self.rows, steps, self.in_size), self.dtype)
         read = self.graph.states.read(self.connection.changing)
-        return Entered(x, {i: jnp.zeros((1, steps, v.size), v.dtype) for i, v in read.items()}) if read else x
+        return Entered(x, jax.tree.map(lambda a: jnp.zeros((1, steps, a.size), a.dtype), read)) if read else x
 
     def _as_rows(self, x) -> jax.Array:
         if self.shared:
@@ -196,7 +196,8 @@ class Layer:
         x, read = x if isinstance(x, Entered) else (x, {})
         x = jnp.swapaxes(x, 0, 1)  # with time inside, products need no transposition
         entered = jax.tree.map(lambda leaf: x.reshape(-1, *leaf.shape).astype(leaf.dtype), self.connection.x)
-        return Entered(entered, {i: v.reshape(-1, *jnp.shape(values[i])) for i, v in read.items()})
+        now = {i: values[i] for i in read}
+        return Entered(entered, jax.tree.map(lambda a, like: a.reshape(-1, *like.shape), read, now))
 
     def over_time(self, value):
         """``(time,)``, ``(time, size)`` or ``(pop rows, time, size)`` as ``(rows, time, N)``."""

@@ -18,7 +18,7 @@ from .step import NOTHING, Step
 if TYPE_CHECKING:
     from .traces.base import Trace
 
-__all__ = ["Signals", "find_signals", "no_path"]
+__all__ = ["Signals", "find_signals", "is_signalled", "no_path"]
 
 _LOSS = None  # stands for the loss where names of connections do for what they send
 
@@ -87,7 +87,7 @@ def find_signals(
         state = graph.states.all[i]
         if through_time:
             reaches, within, above = bool(sensitive(partial(later, i), values[i])), "", ""
-        elif any(state in c.params.values() and _is_signalled(graph, traces, c, states) for c in graph.sources):
+        elif any(state in c.params.values() and is_signalled(graph, traces, c, states) for c in graph.sources):
             continue
         else:
             keys = sensitive(partial(moved, i), values[i])
@@ -129,9 +129,10 @@ def _from_the_top(graph: Graph, traces: dict, reached: dict[str, set], states: s
 
 def _feeds(graph: Graph, traces: dict, keys: set, states: set) -> bool:
     """Whether one of the connections in ``keys`` leads to a population with a learning signal."""
-    return any(c.name in keys and _is_signalled(graph, traces, c, states) for c in graph.connections.values())
+    return any(c.name in keys and is_signalled(graph, traces, c, states) for c in graph.connections.values())
 
 
-def _is_signalled(graph: Graph, traces: dict, source: Source, states: set) -> bool:
+def is_signalled(graph: Graph, traces: dict, source: Source, states: set) -> bool:
+    """Whether a trace of a source meets a learning signal of one of the states."""
     suffix = graph.structures[source.population].suffix
     return any((s, k) in suffix for s in states for k in traces[source.name].kinds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
 
 import brainstate
@@ -15,6 +15,7 @@ from etrax.engine.names import Path
 from etrax.text import dotted
 
 from .report import Report
+from .settings import Settings
 from .step_function import loss_of, one_call
 
 __all__ = ["Learner", "Outcome", "Request", "no_trace", "options_in", "reduced"]
@@ -33,6 +34,8 @@ class Request(NamedTuple):
         Time-major arguments and weights of the losses, shape ``(T,)``.
     weights : dict
         ``path -> State`` to differentiate; empty where no gradient is asked for.
+    setting : Hashable
+        What tells the environment and the attributes of modules apart, see `Settings`.
     """
 
     step_fn: Callable
@@ -40,6 +43,7 @@ class Request(NamedTuple):
     sequences: tuple
     mask: Any
     weights: dict[Path, brainstate.State]
+    setting: Hashable
     chunk_size: int | None = None
     trial: bool = False
     reduction: str = "sum"
@@ -117,6 +121,7 @@ class Learner(brainstate.nn.Module):
         if not args:
             raise ValueError("`compile_graph` needs an example input of one step, e.g. `learner.compile_graph(xs[0])`.")
         warn_of_free_constants(self.model)
+        self._settings = Settings(self.model)
 
     @property
     def param_states(self) -> dict[Path, brainstate.ParamState]:
@@ -238,7 +243,8 @@ class Learner(brainstate.nn.Module):
             raise ValueError(f"`loss_output` must be 'per_step', 'masked' or 'scalar', got {loss_output!r}.")
         T = check_sequences(sequences)
         mask, chunk_size = check_mask(mask, T), _check_chunk_size(chunk_size)
-        weights = self.param_states if weights is None else weights
+        known = self.param_states  # raises unless compiled
+        weights = known if weights is None else weights
         if not isinstance(weights, Mapping):
             raise TypeError(
                 f"`weights` must be a dict of paths and ParamStates, got {type(weights).__name__}: take some of "
@@ -250,11 +256,9 @@ class Learner(brainstate.nn.Module):
         def step(*slices):
             return loss_of(one_call(step_fn, slices), has_aux)
 
-        outcome = self._run(
-            Request(
-                step, ("grad", step_fn, has_aux), sequences, mask, weights, chunk_size, trial, reduction, loss_output
-            )
-        )
+        key, options = ("grad", step_fn, has_aux), (chunk_size, trial, reduction, loss_output)
+        with self._settings.context():
+            outcome = self._run(Request(step, key, sequences, mask, weights, self._settings.key(), *options))
         parts = [outcome.grads, *([outcome.losses] if return_value else []), *([outcome.aux] if has_aux else [])]
         return parts[0] if len(parts) == 1 else tuple(parts)
 
@@ -291,7 +295,10 @@ class Learner(brainstate.nn.Module):
             return None, out if return_outputs else None
 
         key, mask = ("evolve", call, return_outputs), check_mask(None, T)
-        outcome = self._run(Request(step, key, sequences, mask, {}, _check_chunk_size(chunk_size)))
+        chunk_size = _check_chunk_size(chunk_size)
+        self.param_states  # noqa: B018 - raises unless compiled
+        with self._settings.context():
+            outcome = self._run(Request(step, key, sequences, mask, {}, self._settings.key(), chunk_size))
         return outcome.aux if return_outputs else None
 
     def _run(self, request: Request) -> Outcome:

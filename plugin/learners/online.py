@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
@@ -12,11 +12,13 @@ import brainstate
 import brainunit as u
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
 from etrax.checks import check_finite, whole_number
 from etrax.contract.recorder import Recorder, active
 from etrax.engine.chunk import Engine, Parts
 from etrax.engine.graph import Graph
+from etrax.engine.handover import zero_cotangent
 from etrax.engine.names import Path
 from etrax.engine.planning import MEMORY, Budget, Limits
 from etrax.engine.pure import Values
@@ -29,6 +31,7 @@ from etrax.text import dotted
 from .error import Error
 from .learner import Learner, Outcome, Request, no_trace, reduced
 from .report import Report, report_of_traces
+from .settings import CLOCK, claim, claimed
 from .step_function import first_of
 
 __all__ = ["Composition", "EligibilityTrace", "OnlineLearner", "carry_of"]
@@ -76,6 +79,16 @@ class _Static(NamedTuple):
     trial: bool
 
 
+@dataclasses.dataclass
+class _Compiled:
+    """What is known of a model under certain settings, and what was compiled under them."""
+
+    graph: Graph
+    parts: Parts
+    moving: tuple[brainstate.State, ...] = ()
+    engines: OrderedDict[tuple, tuple[Engine, Callable]] = dataclasses.field(default_factory=OrderedDict)
+
+
 class _Single(NamedTuple):
     """The engine of single steps; compiled, the traces after a step, and the step with its states shifted."""
 
@@ -114,17 +127,16 @@ class OnlineLearner(Learner):
     """
 
     limits: ClassVar[Limits] = Limits()
-    _graph: Graph | None = None  # of a copy too, which is to be compiled
+    _compiled: _Compiled | None = None  # of a copy too, which is to be compiled
     _divided: tuple[int, int] | None = None  # steps of the last sequence, and of its chunks
     graph_invisible_attrs: tuple[str, ...] = (
         "made_of",
-        "_graph",
+        "_compiled",
+        "_others",
         "_budget",
         "_divided",
-        "_parts",
-        "_engines",
-        "_single",
-        "_inputs",
+        "_example",
+        "_settings",
     )
 
     def __init__(
@@ -148,27 +160,56 @@ class OnlineLearner(Learner):
         self._check_example(args)
         made_of = self.made_of
         self._dt = brainstate.environ.get_dt()
-        self._inputs = _shapes(args)
-        try:
-            graph = Graph(self.model, *args, diagonal=made_of.diagonal)
-        except TypeError as error:
-            raise ValueError(
-                f"the model does not run on an example input of shape {_text(self._inputs)} ({str(error).splitlines()[0]}): check "
-                "the number of inputs, and that `batch_size` is that of the input (None for an input without a batch axis)."
-            ) from error
+        self._example = args
+        with self._settings.context():
+            try:
+                graph = self._look()
+            except TypeError as error:
+                raise ValueError(
+                    f"the model does not run on an example input of shape {_text(_shapes(args))} ({str(error).splitlines()[0]}): "
+                    "check the number of inputs, and that `batch_size` is that of the input (None for an input without a batch axis)."
+                ) from error
+            self.feedback_weights = made_of.error.prepare(graph, args)
+            compiled = self._compiled = self._composed(graph)
+            self._settings.check()
+            self._others: OrderedDict[tuple, _Compiled] = OrderedDict({(self._settings.key(), ()): compiled})
+        self.traces = {name: EligibilityTrace(trace.zeros()) for name, trace in compiled.parts.traces.items()}
+        self._budget = Budget(self.memory, step_bytes(graph, compiled.parts.traces), not made_of.depends_on_chunk)
+        claim(self, _states_of(graph))
+
+    def _look(self, moving: Iterable[brainstate.State] = ()) -> Graph:
+        """Look at the model as it is under the present settings; somebody else writes the states in ``moving``."""
+        return Graph(self.model, *self._example, diagonal=self.made_of.diagonal, moving=moving)
+
+    def _composed(self, graph: Graph, moving: tuple[brainstate.State, ...] = ()) -> _Compiled:
+        """What this learner is for what is known of a model."""
+        made_of = self.made_of
         traces = {source.name: make_trace(graph, source, made_of.carry) for source in graph.sources}
-        self.traces = {name: EligibilityTrace(trace.zeros()) for name, trace in traces.items()}
-        self._graph = graph
-        self.feedback_weights = made_of.error.prepare(graph, args)
-        self._budget = Budget(self.memory, step_bytes(graph, traces), not made_of.depends_on_chunk)
-        self._parts = Parts(graph, traces, made_of.credit, made_of.error.routes, self.limits)
-        self._engines: OrderedDict[tuple, tuple[Engine, Callable]] = OrderedDict()
-        self._single: _Single | None = None
+        return _Compiled(graph, Parts(graph, traces, made_of.credit, made_of.error.routes, self.limits), moving)
+
+    def _settle(self, setting: Hashable, moving: tuple[brainstate.State, ...] = ()) -> _Compiled:
+        """What was compiled under a setting; where it is new, the model is looked at again, and the traces go on."""
+        self.graph  # noqa: B018 - raises unless it can be called
+        key = setting, tuple(map(id, moving))
+        if key not in self._others:
+            old, new = self._compiled, self._composed(self._look(moving), moving)
+            shapes = [{n: jax.eval_shape(t.zeros) for n, t in of.parts.traces.items()} for of in (old, new)]
+            states = [{id(s) for s in (*_states_of(of.graph), *of.graph.params.values())} for of in (old, new)]
+            if shapes[0] != shapes[1] or states[0] != states[1]:
+                raise ValueError(
+                    "the model has changed since this learner was compiled so that its traces, populations or parameters are others now: "
+                    "compile again."
+                )
+            self._others[key] = new
+            if len(self._others) > _KEPT:
+                self._others.popitem(last=False)
+        self._compiled = self._others[key]
+        return self._compiled
 
     @property
     def graph(self) -> Graph:
         """Populations, connections and kinds found by :meth:`compile_graph`."""
-        if self._graph is None:
+        if self._compiled is None:
             raise RuntimeError(
                 f"this {type(self).__name__} is not compiled: call `learner.compile_graph(x0)` with one step's input after "
                 "`brainstate.nn.init_all_states(model, batch_size=...)`, or use `etrax.compile(model, ..., x0, batch_size=...)`."
@@ -178,12 +219,18 @@ class OnlineLearner(Learner):
                 f"`dt` is {brainstate.environ.get('dt', None)} now but was {self._dt} when the learner was compiled: use one dt, "
                 "or call `compile_graph` again."
             )
-        if not self._graph.current():
+        graph = self._compiled.graph
+        if not graph.current():
             raise RuntimeError(
                 "the model's states were created anew after this learner was compiled (by `init_all_states`, or by compiling "
                 "another learner for the model): compile again, or build one model per learner."
             )
-        return self._graph
+        if not claimed(self, _states_of(graph)):
+            raise RuntimeError(
+                "another learner was compiled for the states of this model after this one, and each would advance them without "
+                "the traces of the other: use the newer, or build one model per learner."
+            )
+        return graph
 
     @property
     def param_states(self) -> dict[Path, brainstate.ParamState]:
@@ -203,11 +250,12 @@ class OnlineLearner(Learner):
     def report(self) -> Report:
         """What is traced, at what cost, and how sequences are divided; print it."""
         graph, chunks = self.graph, str(self._budget)
+        traces = self._parts.traces
         if self._divided is not None:
             T, chunk = self._divided
             n = -(-T // chunk)
             chunks += f"; the last, {T} steps, was " + ("one chunk" if n == 1 else f"{n} chunks of {chunk}")
-        return report_of_traces(graph, self._parts.traces, chunks)
+        return report_of_traces(graph, traces, chunks)
 
     # -- one step ------------------------------------------------------------------------
 
@@ -224,11 +272,11 @@ class OnlineLearner(Learner):
         ValueError
             If an argument has another shape than the example given to :meth:`compile_graph`.
         """
-        graph = self.graph
-        shapes = _shapes(args)
-        if shapes != self._inputs:
+        self.graph  # noqa: B018 - raises unless it can be called
+        shapes, compiled_for = _shapes(args), _shapes(self._example)
+        if shapes != compiled_for:
             raise ValueError(
-                f"the learner was compiled for inputs of shape {_text(self._inputs)} but got {_text(shapes)}: batch size of "
+                f"the learner was compiled for inputs of shape {_text(compiled_for)} but got {_text(shapes)}: batch size of "
                 "data and model must agree, and the input has no time axis here; compile again for another shape."
             )
         recorder = active(self.model)
@@ -237,19 +285,36 @@ class OnlineLearner(Learner):
             return self._stepped(recorder, args)
         for i, leaf in enumerate(jax.tree.leaves(args)):
             check_finite(leaf, f"input {i}")
-        if self._single is None:  # who calls `etrace_grad` only needs none
-            self._single = _Single.of(Engine(self._parts, lambda *a: (None, self.update(*a)), [], args))
-        engine, advance, perturbed = self._single
+        with self._settings.context():
+            return self._single_step(self._settle(self._settings.key(without=CLOCK)), args)
+
+    def _single_step(self, compiled: _Compiled, args: tuple) -> Any:
+        """One step outside a step function; the clock may move from step to step."""
+        graph, environment = compiled.graph, brainstate.environ.all()
+        clock = {name: environment[name] for name in CLOCK if name in environment}
+        args = (clock, *args)
+        engine, advance, perturbed = self._engine_of_steps(compiled, args)
         values = graph.states.read(engine.used)
         old = {i: jax.lax.stop_gradient(v) if i in engine.written else v for i, v in values.items()}
         frozen = jax.tree.map(jax.lax.stop_gradient, old)
         held = advance(frozen, self._read_traces(), jax.tree.map(jax.lax.stop_gradient, args))
-        weights = {graph.states.index(s): s.value for s in graph.params.values() if id(s) in graph.covered}
-        zeros = self._attach(engine.step.zeros, frozen, weights, held)
+        zeros = self._attach(engine, old, held, args)
         new, out = perturbed(old, zeros, args)
         graph.states.write(new)
         self._write_traces({name: self._parts.traces[name].keep(value) for name, value in held.items()})
         return out
+
+    def _engine_of_steps(self, compiled: _Compiled, args: tuple) -> _Single:
+        """The engine of single steps, made at first use: who calls `etrace_grad` only needs none."""
+
+        def step(clock, *args):
+            with brainstate.environ.context(**clock):
+                return None, self.update(*args)
+
+        key = ("single", *args[0])
+        if key not in compiled.engines:
+            compiled.engines[key] = _Single.of(Engine(compiled.parts, step, [], args))
+        return compiled.engines[key]
 
     def _stepped(self, recorder: Recorder, args: tuple) -> Any:
         """One step of the model; where errors are taken from it, they reach the states as the composition says."""
@@ -257,68 +322,79 @@ class OnlineLearner(Learner):
         recorder.end()
         return self.made_of.error.fed_back(out, self.feedback_weights) if recorder.signals else out
 
-    def _attach(self, blank: dict, values: Values, weights: Values, held: dict) -> dict:
-        """Zeros for all states, ``blank``, whose derivative with respect to the weights is the trace."""
-        traces = self._parts.traces
+    def _attach(self, engine: Engine, values: Values, held: dict, args: tuple) -> dict:
+        """Zeros for all states whose derivative with respect to the weights is the trace ``held``.
+
+        The trace was formed with ``values`` and ``args`` held.
+        """
+        asked: set[int] = set()
 
         @jax.custom_vjp
-        def zeros(weights, held):
-            return blank
+        def zeros(values, held, args):
+            return engine.step.zeros
 
-        def forward(weights, held):
-            return blank, (weights, held)
+        def forward(*primals):
+            values, held, args = jax.tree.map(lambda leaf: leaf.value, primals)
+            asked.update(i for i, v in primals[0].items() if any(leaf.perturbed for leaf in jax.tree.leaves(v)))
+            return engine.step.zeros, (values, held, args)
 
         def backward(residuals, back):
-            weights, held = residuals
-            grads = jax.tree.map(jnp.zeros_like, weights)
-            for name, trace in traces.items():
-                for i, g in trace.carried({**values, **weights}, held[name], back).items():
+            values, held, args = residuals
+            back = {name: v for name, v in back.items() if not isinstance(v, SymbolicZero)}
+            engine.check_signals(asked, set(back))
+            guarded, *_ = engine.guarded(values, held, args, args)
+            grads = {i: jax.tree.map(zero_cotangent, v) for i, v in values.items()}
+            for name, trace in engine.traces.items():
+                for i, g in trace.carried(guarded, held[name], back).items():
                     grads[i] = jax.tree.map(jnp.add, grads[i], g)
-            return grads, jax.tree.map(jnp.zeros_like, held)
+            return grads, *jax.tree.map(zero_cotangent, (held, args))
 
-        zeros.defvjp(forward, backward)
-        return zeros(weights, held)
+        zeros.defvjp(forward, backward, symbolic_zeros=True)
+        return zeros(values, held, args)
 
     # -- sequences -----------------------------------------------------------------------
 
     def _run(self, request: Request) -> Outcome:
-        graph, T = self.graph, request.length
+        compiled, T = self._settle(request.setting), request.length
         chunk = self._budget.chunk_length(T) if request.chunk_size is None else min(T, request.chunk_size)
         self._divided = T, chunk
-        numbers = {path: graph.states.index(state) for path, state in request.weights.items()}
-        engine, run = self._engine_for(request, list(numbers.values()))
+        engine, run = self._engine_for(compiled, request)
+        graph = engine.graph
         values = graph.states.read(engine.used)
         held = None if request.trial else self._read_traces()
         static = _Static(chunk, request.reduction, request.loss_output, request.trial)
         last, held, grads, losses, aux = run(values, held, request.sequences, request.mask, static)
         graph.states.write(last)
         self._write_traces(held)
-        return Outcome({path: grads[i] for path, i in numbers.items()}, losses, aux)
+        return Outcome({path: grads[graph.states.index(s)] for path, s in request.weights.items()}, losses, aux)
 
-    def _engine_for(self, request: Request, weights: list[int]) -> tuple[Engine, Callable]:
+    def _engine_for(self, compiled: _Compiled, request: Request) -> tuple[Engine, Callable]:
         """The engine and compiled run for a step function, made at first use."""
         sequences = request.sequences
         shapes = [(u.math.shape(leaf)[1:], str(jnp.result_type(leaf))) for leaf in jax.tree.leaves(sequences)]
+        weights = [compiled.graph.states.index(state) for state in request.weights.values()]
         key = (*request.key, tuple(weights), str(jax.tree.structure(sequences)), str(shapes))
-        engines = self._engines
+        engines = compiled.engines
         if key not in engines:
-            engine = Engine(self._parts, request.step_fn, weights, first_of(sequences))
-            engines[key] = engine, jax.jit(partial(self._run_compiled, engine), static_argnums=4)
+            engine = Engine(compiled.parts, request.step_fn, weights, first_of(sequences))
+            moved = engine.moved
+            if moved:  # the step function writes what the model takes for constant
+                moving = (*compiled.moving, *moved)
+                engines[key] = self._engine_for(self._settle(request.setting, moving), request)
+            else:
+                engines[key] = engine, jax.jit(partial(_run_compiled, engine), static_argnums=4)
             if len(engines) > _KEPT:
                 engines.pop(next(iter(engines)))
         return engines[key]
 
-    def _run_compiled(self, engine: Engine, values: Values, held, sequences, mask, static: _Static):
-        if static.trial:
-            held = {name: trace.zeros() for name, trace in self._parts.traces.items()}
-        out = run_chunks(engine, values, held, sequences, mask, static.chunk, trial=static.trial)
-        grads = out.grads
-        if static.reduction == "mean":
-            denominator = jnp.maximum(jnp.sum(mask), 1.0)
-            grads = jax.tree.map(lambda g: (g / denominator).astype(g.dtype), grads)
-        return out.values, out.traces, grads, reduced(out.loss, mask, static.reduction, static.loss_output), out.aux
-
     # -- traces --------------------------------------------------------------------------
+
+    @property
+    def _parts(self) -> Parts:
+        """Of what was compiled last; a RuntimeError where nothing was."""
+        self.graph  # noqa: B018 - raises unless compiled
+        compiled: Any = self._compiled
+        return compiled.parts
 
     def _read_traces(self) -> dict:
         return {name: state.value for name, state in self.traces.items()}
@@ -355,6 +431,18 @@ class OnlineLearner(Learner):
         return result
 
 
+def _run_compiled(engine: Engine, values: Values, held, sequences, mask, static: _Static):
+    if static.trial:
+        held = {name: trace.zeros() for name, trace in engine.traces.items()}
+    values, held, sequences = engine.guarded(values, held, sequences, first_of(sequences))
+    out = run_chunks(engine, values, held, sequences, mask, static.chunk, trial=static.trial)
+    grads = out.grads
+    if static.reduction == "mean":
+        denominator = jnp.maximum(jnp.sum(mask), 1.0)
+        grads = jax.tree.map(lambda g: (g / denominator).astype(g.dtype), grads)
+    return out.values, out.traces, grads, reduced(out.loss, mask, static.reduction, static.loss_output), out.aux
+
+
 def carry_of(kind: str, **options: Any) -> Carry:
     """What is kept of traces, from the name of a carry and the options that are not None.
 
@@ -376,6 +464,10 @@ def carry_of(kind: str, **options: Any) -> Carry:
                 f"`{option}` is not read by carry={kind!r}, but by {others}: leave it out, or choose another carry."
             )
     return CARRIES[kind](**given)
+
+
+def _states_of(graph: Graph) -> list[brainstate.State]:
+    return [h.state for h in graph.hidden]
 
 
 def _shapes(args) -> list[tuple[int, ...]]:
