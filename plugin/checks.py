@@ -19,7 +19,10 @@ __all__ = [
     "check_seed",
     "check_sequences",
     "check_unit",
+    "check_values",
+    "check_weights",
     "is_whole",
+    "not_finite",
     "positive",
     "whole_number",
 ]
@@ -95,11 +98,10 @@ def check_sequences(sequences: tuple) -> int:
         if not leaves:
             raise ValueError(f"sequence {position} holds no array: pass time-major arrays, or drop the argument.")
         for path, leaf in leaves:
-            name = f"sequence {position}{jax.tree_util.keystr(path)}"
+            name = _named(position, path)
             if jnp.ndim(leaf) == 0:
                 raise ValueError(f"{name} is a scalar and has no time axis: let `step_fn` close over constants.")
             lengths[name] = jnp.shape(leaf)[0]
-            check_finite(leaf, name)
     if len(set(lengths.values())) > 1:
         raise ValueError(
             "all sequences must have one length T along their first axis, got "
@@ -112,22 +114,71 @@ def check_sequences(sequences: tuple) -> int:
     return T
 
 
-def check_finite(leaf, name: str) -> None:
-    """Raise a ValueError if the array holds NaN, as far as its values are known."""
+def check_values(sequences: tuple, mask=None) -> None:
+    """A ValueError if a sequence holds NaN or infinity, as far as its values are known.
+
+    The first one is what enters the network, which runs at every step; of the others, steps that the mask excludes may hold
+    anything.
+    """
+    for position, sequence in enumerate(sequences):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(sequence):
+            check_finite(leaf, _named(position, path), counted=mask if position else None, axes=("step", "sample"))
+
+
+def _named(position: int, path: tuple) -> str:
+    return f"sequence {position}{jax.tree_util.keystr(path)}"
+
+
+def check_finite(leaf, name: str, *, counted=None, axes: tuple[str, ...] = ("sample",)) -> None:
+    """Raise a ValueError if an array, of one step unless ``axes`` says more, holds NaN or infinity; see `not_finite`."""
+    if what := not_finite(leaf, counted=counted, axes=axes):
+        raise ValueError(f"{name} holds {what}: clean the data before training.")
+
+
+def not_finite(leaf, *, counted=None, axes: tuple[str, ...] = ("step", "sample")) -> str:
+    """What an array holds that is not finite, and where first; empty if nothing, or if the values are not known yet.
+
+    Parameters
+    ----------
+    leaf : array
+        Any; one of whole numbers is finite.
+    counted : array, optional
+        Weights, of the leading axes of ``leaf``: where one is 0, anything may stand.
+    axes : tuple of str
+        What the leading axes of ``leaf`` number.
+    """
     if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
-        return
+        return ""
     try:
-        bad = bool(_has_nan(leaf))
+        at = int(_first_not_finite(leaf, counted))
     except jax.errors.ConcretizationTypeError:
-        return  # inside a transformation the values are not known yet
-    if bad:
-        where = tuple(int(i) for i in jnp.argwhere(jnp.isnan(leaf))[0])
-        raise ValueError(f"{name} holds NaN, first at index {where}: clean the data before training.")
+        return ""  # inside a transformation
+    return "" if at < 0 else _place(leaf, at, axes)
 
 
 @jax.jit
-def _has_nan(leaf):
-    return jnp.any(jnp.isnan(leaf))
+def _first_not_finite(leaf, counted):
+    """The number of the first entry that is not finite; -1 if there is none."""
+    bad = ~jnp.isfinite(leaf)
+    if counted is not None:
+        bad &= jnp.reshape(counted > 0, (*counted.shape, *[1] * (bad.ndim - counted.ndim)))
+    return jnp.where(jnp.any(bad), jnp.argmax(jnp.ravel(bad)), -1)
+
+
+def _place(leaf, at: int, axes: tuple[str, ...]) -> str:
+    """A value and where it stands, in words."""
+    index = tuple(int(i) for i in np.unravel_index(at, jnp.shape(leaf)))
+    value = leaf[index]
+    named = [f"{axis} {i}" for axis, i in zip(axes, index, strict=False)]
+    named += [f"index {index}"] if len(index) > len(axes) or not index else []
+    return f"{'NaN' if value != value else 'infinity'}, first at {', '.join(named)}"
+
+
+def check_weights(mask, name: str = "`mask`") -> None:
+    """A ValueError if weights ``(T,)`` or ``(T, B)`` are negative or not finite, as far as their values are known."""
+    negative = not_finite(jnp.where(jnp.asarray(mask) < 0, jnp.nan, 0.0)).replace("NaN", "a negative weight")
+    if what := not_finite(mask) or negative:
+        raise ValueError(f"{name} holds {what}: give finite weights from 0 on, or leave it out.")
 
 
 def check_mask(mask, T: int):
@@ -137,4 +188,5 @@ def check_mask(mask, T: int):
     mask = jnp.asarray(mask, brainstate.environ.dftype())
     if mask.shape != (T,):
         raise ValueError(f"`mask` must have shape ({T},), one weight per step, got {mask.shape}.")
+    check_weights(mask)
     return mask

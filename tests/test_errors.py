@@ -115,9 +115,9 @@ def test_sequences():
         grad(learner, xs[:0])
     with pytest.raises(ValueError, match="no sequence given"):
         grad(learner)
-    with pytest.raises(ValueError, match=r"sequence 0 holds NaN, first at index \(3, 1, 2\)"):
+    with pytest.raises(ValueError, match=r"sequence 0 holds NaN, first at step 3, sample 1, index \(3, 1, 2\)"):
         grad(learner, xs.at[3, 1, 2].set(jnp.nan))
-    with pytest.raises(ValueError, match=r"input 0 holds NaN, first at index \(1, 2\)"):
+    with pytest.raises(ValueError, match=r"input 0 holds NaN, first at sample 1, index \(1, 2\)"):
         learner(xs[0].at[1, 2].set(jnp.nan))
     with pytest.raises(ValueError, match=r"`mask` must have shape \(6,\)"):
         grad(learner, xs, mask=jnp.ones(4))

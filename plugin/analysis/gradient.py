@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from etrax.checks import check_dt, check_mask, check_sequences, whole_number
+from etrax.checks import check_dt, check_mask, check_sequences, check_values, whole_number
 from etrax.contract.recorder import Recorder, recording
 from etrax.engine.pure import Pure, States
 from etrax.learners.bptt import BPTT
@@ -153,6 +153,7 @@ def gradient_report(
     dt = check_dt()
     T = check_sequences(sequences)
     mask = np.asarray(check_mask(mask, T))
+    check_values(sequences, mask)
     steps = np.rint(np.linspace(0, T, min(whole_number("windows", windows), T) + 1)).astype(int)
     neurons = spiking_modules(learner.model)
     first = jax.tree.map(lambda leaf: leaf[0], sequences)

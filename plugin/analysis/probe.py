@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from etrax.checks import check_dt, check_sequences
+from etrax.checks import check_dt, check_sequences, check_values
 from etrax.contract import Dynamics
 from etrax.contract.constant import declared, is_trained, read
 from etrax.contract.pattern import pattern_of
@@ -81,6 +81,7 @@ class Probe:
     def __call__(self, xs: Any) -> Recorded:
         """Run from the initial states over ``xs`` (T, B, ...); the states are afterwards what they were."""
         check_sequences((xs,))
+        check_values((xs,))
         if any(jnp.ndim(leaf) < 2 for leaf in jax.tree.leaves(xs)):
             raise ValueError(f"`xs` must have axes for time and samples, (T, B, ...), got shape {jnp.shape(xs)}.")
         batch = jnp.shape(jax.tree.leaves(xs)[0])[1]

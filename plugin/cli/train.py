@@ -162,7 +162,10 @@ def _train(plan: _Plan) -> None:
             if len(runs) == 1:
                 save_weights(folder / "weights.npz", run.network)
     write_metrics(folder / "metrics.csv", rows)
-    results = [evaluate(run.network, task.test(recipe.batch_size), task.loss) for run in runs]
+    results = [
+        evaluate(run.network, task.test(recipe.batch_size), task.loss, loss_window=run.options.loss_window)
+        for run in runs
+    ]
     figures = _draw(runs[0], results[0], rows, folder)
     print(_summary(runs, results))
     print(f"everything together took {time.perf_counter() - start:.0f} s; written to {folder}:")

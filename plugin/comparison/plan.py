@@ -239,7 +239,8 @@ class Comparison:
     def _measured(self, run: Run) -> dict[str, Any]:
         test = iter(self.task.test(_TRIALS))
         first = next(test)
-        held_out = evaluate(run.network, itertools.chain([first], test), self.task.loss)
+        batches = itertools.chain([first], test)
+        held_out = evaluate(run.network, batches, self.task.loss, loss_window=run.options.loss_window)
         per_epoch = self.task.updates(self.recipe.batch_size)
         return {
             "test_accuracy": held_out.accuracy,

@@ -8,6 +8,8 @@ import brainstate
 import jax.numpy as jnp
 import numpy as np
 
+from etrax.checks import check_weights
+
 __all__ = ["Batch", "fields"]
 
 
@@ -63,8 +65,5 @@ def fields(batch) -> tuple[Any, Any, np.ndarray]:
         raise ValueError(
             f"`xs` of a batch has {T} steps of {B} trials, but `ys` has shape {np.shape(ys)} and the mask {mask.shape}: they must agree."
         )
-    if not (np.all(np.isfinite(mask)) and np.all(mask >= 0)):
-        raise ValueError(
-            f"the mask of a batch goes from {mask.min()} to {mask.max()}: give finite weights from 0 on, or leave it out."
-        )
+    check_weights(mask, "the `mask` of a batch")
     return xs, ys, mask

@@ -17,6 +17,7 @@ from etrax.tasks import Recipe, Task
 from etrax.tasks.base import seed_of
 from etrax.training.constraints import Dale
 from etrax.training.logs import bar_of
+from etrax.training.options import TrainOptions
 from etrax.training.trainer import train
 
 from .methods import check_method
@@ -33,6 +34,8 @@ class Run:
     ----------
     method : str
         Key of ``METHODS``.
+    options : TrainOptions
+        How it was trained; a test takes ``loss_window`` from them.
     network : RecurrentALIF
         The trained network.
     learner : D_RTRL or BPTT
@@ -49,6 +52,7 @@ class Run:
     recipe: Recipe
     method: str
     seed: int
+    options: TrainOptions
     network: RecurrentALIF
     learner: Any
     history: list[dict[str, Any]]
@@ -154,4 +158,6 @@ def fit(  # noqa: PLR0913 - keyword arguments that the docstring explains one by
     if own:
         bar.close()
     trace_bytes = learner.report().trace_bytes
-    return Run(task, recipe, method, seed, network, learner, named(result.history), result.seconds, trace_bytes)
+    return Run(
+        task, recipe, method, seed, options, network, learner, named(result.history), result.seconds, trace_bytes
+    )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import brainstate
 import jax.numpy as jnp
 
-from etrax.checks import check_dt, check_mask, check_sequences, is_whole
+from etrax.checks import check_dt, check_mask, check_sequences, check_values, is_whole
 from etrax.contract.transforms import warn_of_free_constants
 from etrax.engine.names import Path
 from etrax.text import dotted
@@ -243,6 +243,7 @@ class Learner(brainstate.nn.Module):
             raise ValueError(f"`loss_output` must be 'per_step', 'masked' or 'scalar', got {loss_output!r}.")
         T = check_sequences(sequences)
         mask, chunk_size = check_mask(mask, T), _check_chunk_size(chunk_size)
+        check_values(sequences, mask)
         known = self.param_states  # raises unless compiled
         weights = known if weights is None else weights
         if not isinstance(weights, Mapping):
@@ -288,6 +289,7 @@ class Learner(brainstate.nn.Module):
             The outputs ``(T, ...)`` if asked for.
         """
         T = check_sequences(sequences)
+        check_values(sequences)
         call: Any = self if step_fn is None else step_fn
 
         def step(*slices):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, NamedTuple
 
 import brainstate
 import brainunit as u
@@ -13,11 +15,14 @@ import numpy as np
 
 from etrax.data.batch import fields
 
-from .answers import answers_of, label_check
-from .losses import Loss, named_loss
+from .answers import answers_of
+from .checking import batch_check, windowed
+from .faults import bad_data, bad_network, nan_trials, sound
+from .losses import Loss, counted_loss, named_loss, weight_of
+from .options import check_window
 from .rates import dt_seconds, mean_spikes
 
-__all__ = ["Evaluation", "evaluate", "evaluate_with", "make_forward"]
+__all__ = ["Evaluation", "Forward", "evaluate", "evaluate_with", "make_forward"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,14 +32,14 @@ class Evaluation:
     Attributes
     ----------
     loss : float
-        Mean loss over trials and counted steps; nats for the cross-entropy.
+        Mean over all counted steps of all trials, each by its weight in the mask; nats for the cross-entropy.
     accuracy : float
         Share of right answers; NaN where there are no classes.
     rate : float
         Mean firing rate, spikes per neuron and second.
     labels, predictions : array of int (n,)
-        Right and given answers, one for each trial or, ``stepwise``, for each counted step of each; empty where there
-        are no classes.
+        Right and given answers, one for each trial with a counted step or, ``stepwise``, for each counted step of each;
+        empty where there are no classes.
     stepwise : bool
         Whether an answer is a step.
     """
@@ -47,78 +52,112 @@ class Evaluation:
     stepwise: bool = False
 
 
-def make_forward(model: brainstate.nn.Module, loss: Loss) -> Callable:
-    """A compiled ``(xs, ys, mask) -> (losses (B,), rates (B,), right, given, counted)`` from rest.
+class Forward(NamedTuple):
+    """What a forward pass gives: sums of the losses and of their weights, rates ``(B,)``, answers, NaN ``(T, B)``, and whether all is sound.
 
-    The last three are the answers, ``(B,)`` or, step by step, ``(B, T)``; they are absent where there are no classes.
+    The answers are right and given ones and which count, ``(B,)`` or, step by step, ``(B, T)``; empty where there are no
+    classes.
     """
 
+    loss: Any
+    weight: Any
+    rates: Any
+    answers: tuple
+    nan: Any
+    sound: Any
+
+
+def make_forward(model: brainstate.nn.Module, loss: Loss) -> Callable[..., Forward]:
+    """A compiled ``(xs, ys, mask) -> Forward``, from rest."""
+
     def step(x):
-        return model(x), mean_spikes(model, axis=0)
+        output = model(x)
+        return output, mean_spikes(model, axis=0), nan_trials(output, x.shape[0])
 
     def forward(xs, ys, mask):
-        brainstate.nn.reset_all_states(model, batch_size=xs.shape[1])
-        outputs, spikes = brainstate.transform.for_loop(step, xs)
-        losses = jax.vmap(lambda out, y: jnp.broadcast_to(u.get_mantissa(loss.function(out, y)), (xs.shape[1],)))(
-            outputs, ys
-        )
-        weight = jnp.reshape(mask, (*mask.shape, *[1] * (2 - mask.ndim)))
-        total = jnp.maximum(jnp.sum(jnp.broadcast_to(weight, losses.shape), axis=0), jnp.finfo(losses.dtype).tiny)
+        B, mask = xs.shape[1], jnp.asarray(mask, brainstate.environ.dftype())
+        brainstate.nn.reset_all_states(model, batch_size=B)
+        outputs, spikes, nan = brainstate.transform.for_loop(step, xs)
+        losses = jax.vmap(partial(counted_loss, loss))(outputs, ys, mask)
         answers = answers_of(outputs, ys, mask, loss) if loss.classifies else ()
-        rates = jnp.broadcast_to(jnp.mean(spikes, axis=0) / dt_seconds(), (xs.shape[1],))
-        return jnp.sum(weight * losses, axis=0) / total, rates, *answers
+        rates = jnp.broadcast_to(jnp.mean(spikes, axis=0) / dt_seconds(), (B,))
+        good = sound(xs, ys, mask, nan, model)
+        return Forward(jnp.sum(losses) * (B if losses.ndim == 1 else 1), weight_of(mask, B), rates, answers, nan, good)
 
     return brainstate.transform.jit(forward)
 
 
 def evaluate_with(
-    forward: Callable, model: brainstate.nn.Module, batches: Iterable, loss: Loss, window: Callable | None = None
+    forward: Callable, model: brainstate.nn.Module, batches: Iterable, loss: Loss, window: Any = None
 ) -> Evaluation:
-    """Run a compiled forward pass over batches of trials, each mask within a window."""
-    parts, check = [], label_check(model, loss)
+    """Run a compiled forward pass over batches of trials, each mask within a loss window; the states are put back."""
+    parts, check = [], batch_check(model, loss)
+    states: dict = {}
     for batch in batches:
         xs, ys, mask = fields(batch)
-        ys, n = np.asarray(ys), np.shape(ys)[1]
-        mask = mask if window is None else window(mask)
-        size = _batch_size(model, n)
-        for start in range(0, n, size):  # a smaller batch is filled up with its last trial, for one compiled shape
-            index = np.minimum(np.arange(start, start + size), n - 1)
-            weights = mask[:, index] if mask.ndim == 2 else mask
-            check(xs[:, index], ys[:, index], weights)
-            kept = min(size, n - start)
-            result = [np.asarray(leaf)[:kept] for leaf in forward(xs[:, index], ys[:, index], weights)]
-            losses, rates, *answers = result
-            right, given, counted = answers or [np.zeros(0, int), np.zeros(0, int), np.zeros(0, bool)]
-            parts.append([losses, rates, right[counted], given[counted]])
+        ys, mask = np.asarray(ys), windowed(mask, window)
+        if not parts:
+            if not model.states(brainstate.HiddenState):
+                brainstate.nn.init_all_states(model, batch_size=xs.shape[1])
+            states = {state: state.value for state in model.states().values()}
+        check(xs, ys, mask)
+        result = forward(xs, ys, mask)
+        data, network = ("", "") if result.sound else (bad_data(xs, ys, mask), bad_network(result.nan, model.states()))
+        for state, value in states.items():  # after each batch, as they may have had another size
+            state.value = value
+        if data:
+            raise ValueError(f"{data}.")
+        if network:
+            raise FloatingPointError(f"{network}: there is no loss to measure.")
+        right, given, counted = map(
+            np.asarray, result.answers or [np.zeros(0, int), np.zeros(0, int), np.zeros(0, bool)]
+        )
+        parts.append([float(result.loss), float(result.weight), result.rates, right[counted], given[counted]])
     if not parts:
         raise ValueError("`batches` is empty: give at least one batch of trials, e.g. `task.test(32)`.")
-    losses, rates, right, given = (np.concatenate(column) for column in zip(*parts, strict=True))
+    losses, weights, *arrays = zip(*parts, strict=True)
+    if not sum(weights):
+        where = "" if window is None else f" within `loss_window` {window[0]} to {window[1]}"
+        raise ValueError(f"the masks of all batches are 0{where}: no step counts, so there is nothing to measure.")
+    rates, right, given = map(np.concatenate, arrays)
     accuracy = float((right == given).mean()) if len(right) else float("nan")
-    return Evaluation(float(losses.mean()), accuracy, float(rates.mean()), right, given, loss.stepwise)
-
-
-def _batch_size(model: brainstate.nn.Module, n: int) -> int:
-    """How many trials the model's states hold; they are made for ``n`` if there are none yet."""
-    states = list(model.states(brainstate.HiddenState).values())
-    if not states:
-        brainstate.nn.init_all_states(model, batch_size=n)
-        states = list(model.states(brainstate.HiddenState).values())
-    return u.math.shape(states[0].value)[0] if states else n
+    return Evaluation(sum(losses) / sum(weights), accuracy, float(rates.mean()), right, given, loss.stepwise)
 
 
 def evaluate(
-    model: brainstate.nn.Module, batches: Iterable, loss: str | Loss | Callable = "cross_entropy"
+    model: brainstate.nn.Module,
+    batches: Iterable,
+    loss: str | Loss | Callable = "cross_entropy",
+    *,
+    loss_window: tuple[u.Quantity, u.Quantity] | None = None,
 ) -> Evaluation:
     """Run a model over batches of trials, e.g. ``task.test(32)``, without learning.
 
-    The states of the model are reset; the answer is the class of the highest mean probability over the counted steps, or,
-    with the loss ``"stepwise_cross_entropy"``, of the highest probability in each of them. ``task.loss`` is the loss of a task.
+    Each batch is run from rest, in the size that it has; the states of the model are put back afterwards. The answer is the
+    class of the highest mean probability over the counted steps, or, with the loss ``"stepwise_cross_entropy"``, of the
+    highest probability in each of them. ``task.loss`` is the loss of a task. A trial without a counted step weighs nothing.
+
+    Parameters
+    ----------
+    model : brainstate.nn.Module
+        One step of the network.
+    batches : iterable
+        Of ``(xs, ys)`` or ``(xs, ys, mask)``, as for `etrax.train`.
+    loss : str, Loss or callable
+        As for `etrax.train`.
+    loss_window : tuple of Quantity, optional
+        As in `TrainOptions`.
 
     Raises
     ------
     ValueError
-        If there is no trial.
+        If there is no trial or no step that counts, or data that count are not finite; if the loss has a shape that does not
+        fit.
+    FloatingPointError
+        If the network gives NaN, whether or not the step counts.
     """
     loss = named_loss(loss)
+    if loss_window is not None:
+        check_window(loss_window)
     with brainstate.environ.context(fit=False):
-        return evaluate_with(make_forward(model, loss), model, batches, loss)
+        return evaluate_with(make_forward(model, loss), model, batches, loss, loss_window)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import signal
 import threading
 import time
@@ -17,6 +18,7 @@ import numpy as np
 from etrax.data.batch import fields
 from etrax.storage import pack_states, unpack_states
 
+from .checking import windowed
 from .checkpoint import Checkpoints, pack_random, unpack_random
 from .evaluation import Evaluation
 from .feed import Feed
@@ -37,7 +39,9 @@ class Position:
     count : int
         Batches so far.
     totals : dict
-        Sums over the batches of the epoch.
+        Sums over the batches of the epoch, each by its weight.
+    weights : dict
+        What to divide them by: counted steps of all trials, by their weights in the mask; answers; trials.
     history : list of dict
         A row for each epoch that has ended.
     validation : dict
@@ -56,6 +60,7 @@ class Position:
     batch: int = 0
     count: int = 0
     totals: dict[str, float] = dataclasses.field(default_factory=dict)
+    weights: dict[str, float] = dataclasses.field(default_factory=dict)
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     validation: dict[str, float] = dataclasses.field(default_factory=dict)
     validated: int | None = None
@@ -65,8 +70,10 @@ class Position:
     stopped: str | None = None
 
     def row(self) -> dict[str, Any]:
-        """Means over the batches of the epoch so far, the columns of the history."""
-        means = {f"train_{key}": total / self.batch for key, total in self.totals.items()}
+        """Means over the epoch so far, the columns of the history; NaN where nothing counted."""
+        means = {
+            f"train_{k}": total / self.weights[k] if self.weights[k] else math.nan for k, total in self.totals.items()
+        }
         return {"epoch": self.epoch + 1, **means, **self.validation, "seconds": self.seconds}
 
 
@@ -159,12 +166,18 @@ class Loop:
     def _train_on(self, batch: Any) -> None:
         options, at = self.options, self.at
         xs, ys, mask = fields(batch)
-        measured = {k: float(v) for k, v in self.update(xs, ys, self.windowed(mask)).items()}
+        measured = self.update(xs, ys, self.windowed(mask))
+        fault = measured.pop("fault")
+        measured = {k: float(v) for k, v in measured.items()}
         at.batch, at.count = at.batch + 1, at.count + 1
-        if not measured.pop("finite"):
-            raise FloatingPointError(self._failure(measured))
-        for key in ("loss", "accuracy", "rate_hz"):
-            at.totals[key] = at.totals.get(key, 0.0) + measured[key]
+        if fault:
+            raise FloatingPointError(self._failure(measured, fault))
+        weights = (measured.pop("weight"), measured.pop("answers"), xs.shape[1])
+        for key, weight in zip(("loss", "accuracy", "rate_hz"), weights, strict=True):
+            at.weights[key] = at.weights.get(key, 0.0) + weight
+            at.totals[key] = at.totals.get(key, 0.0) + (weight * measured[key] if weight else 0.0)
+        if not weights[0]:
+            measured["loss"] = math.nan
         row = (
             {**measured, "learning_rate": float(self.optimizer.current_lr)} if at.count % options.log_every == 0 else {}
         )
@@ -193,7 +206,7 @@ class Loop:
         at.history.append(at.row())
         if self.options.schedule_every == "epoch":
             self._advance_schedule()
-        at.epoch, at.batch, at.totals = at.epoch + 1, 0, {}
+        at.epoch, at.batch, at.totals, at.weights = at.epoch + 1, 0, {}, {}
         if self.on_epoch is not None:
             self.on_epoch(at.history)
         if at.epoch < self.options.epochs:
@@ -209,11 +222,10 @@ class Loop:
             at.stopped = "max_batches"
 
     def windowed(self, mask):
-        """A mask within the loss window; a ValueError if nothing is left of a trial's. In a stream, parts may count nowhere."""
-        within, window = mask, self.options.loss_window
-        if window is not None:
-            counted = self.options.window(len(mask), brainstate.environ.get_dt())
-            within = mask * counted.reshape(-1, *[1] * (mask.ndim - 1))
+        """A mask within the loss window; a ValueError if nothing is left of it. In a stream, parts may count nowhere."""
+        window = self.options.loss_window
+        self.options.window(len(mask), brainstate.environ.get_dt())  # an error if it does not meet the batch
+        within = windowed(mask, window)
         if within.any() or not self.options.reset:
             return within
         if window is None or not mask.any():
@@ -292,7 +304,7 @@ class Loop:
         )
         self.bar.update()
 
-    def _failure(self, measured: dict[str, float]) -> str:
+    def _failure(self, measured: dict[str, float], fault: str) -> str:
         at = self.at
         good = (
             f"the last good checkpoint is {str(self.store.last)!r}"
@@ -300,9 +312,9 @@ class Loop:
             else "no checkpoint was made"
         )
         return (
-            f"training failed at batch {at.count} (epoch {at.epoch + 1}, batch {at.batch} of it): loss {measured['loss']:g}, norm of the "
-            f"gradient {measured['gradient_norm']:g}, and a weight may no longer be finite; {good}. Lower the learning rate or "
-            "set `clip_norm`, and check the data for NaN."
+            f"training failed at batch {at.count} (epoch {at.epoch + 1}, batch {at.batch} of it): {fault}; loss {measured['loss']:g}, "
+            f"norm of the gradient {measured['gradient_norm']:g}; {good}. If the data are right, lower the learning rate or set "
+            "`clip_norm`."
         )
 
     @contextlib.contextmanager

@@ -15,7 +15,7 @@ import numpy as np
 
 from etrax.checks import check_seed, positive
 
-__all__ = ["TrainOptions", "title"]
+__all__ = ["TrainOptions", "check_window", "title", "within"]
 
 UPDATES = ("step", "chunk", "trial")
 FREE = ("epochs", "max_batches", "log_every", "tensorboard", "checkpoint_every", "keep")  # may change on resuming
@@ -52,7 +52,7 @@ class TrainOptions:
         Weight of ``mean(max(0, rate / rate_limit - 1)^2)`` at every step beside the loss; its gradient takes the way of
         the loss, through the trace.
     loss_window : tuple of Quantity, optional
-        ``(start, stop)`` of the time in a batch that the loss counts in, on top of the mask of the batch.
+        ``(start, stop)`` of the time in a batch that the loss counts in, on top of the mask of the batch; in validation too.
     constraints : dict
         ``pattern -> function`` of a weight, applied at the start and after each update, e.g.
         ``{"*.comm.weight": etrax.Clamp(low=0 * u.mS)}``; see `etrax.training.constraints`.
@@ -171,16 +171,13 @@ class TrainOptions:
             if not getattr(self, name) >= 0:
                 raise ValueError(f"`{name}` must be a number from 0 on, got {getattr(self, name)!r}.")
         if self.loss_window is not None:
-            _check_window(self.loss_window)
+            check_window(self.loss_window)
         check_seed(self.seed)
 
     def window(self, n_steps: int, dt: u.Quantity) -> np.ndarray:
         """Which of the steps the loss window counts, shape ``(n_steps,)``; a ValueError if none."""
-        if self.loss_window is None:
-            return np.ones(n_steps, bool)
-        start, stop = (round(float(t.to_decimal(u.ms) / dt.to_decimal(u.ms))) for t in self.loss_window)
-        inside = (np.arange(n_steps) >= start) & (np.arange(n_steps) < stop)
-        if not inside.any():
+        inside = within(self.loss_window, n_steps, dt)
+        if self.loss_window is not None and not inside.any():
             raise ValueError(
                 f"`loss_window` is {self.loss_window[0]} to {self.loss_window[1]} but a batch lasts {n_steps * dt}: no step counts."
             )
@@ -202,7 +199,16 @@ def title(function: Callable) -> str:
     )
 
 
-def _check_window(window) -> None:
+def within(window: tuple[u.Quantity, u.Quantity] | None, n_steps: int, dt: u.Quantity) -> np.ndarray:
+    """Which of the steps lie in a loss window, shape ``(n_steps,)``."""
+    if window is None:
+        return np.ones(n_steps, bool)
+    start, stop = (round(float(t.to_decimal(u.ms) / dt.to_decimal(u.ms))) for t in window)
+    return (np.arange(n_steps) >= start) & (np.arange(n_steps) < stop)
+
+
+def check_window(window) -> None:
+    """A ValueError unless ``window`` is two times, the first before the second."""
     try:
         start, stop = window
         good = start.unit.has_same_dim(u.ms) and stop.unit.has_same_dim(u.ms) and 0 * u.ms <= start < stop

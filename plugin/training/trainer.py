@@ -41,7 +41,7 @@ class TrainResult:
     learner : D_RTRL or one of its relatives
         What trained; ``learner.model`` is the model.
     history : list of dict
-        One row per epoch: means over its batches, and the last validation.
+        One row per epoch: means over what it counted, NaN if that is nothing, and the last validation.
     batches : int
         Batches trained on.
     seconds : float
@@ -88,7 +88,11 @@ def train(  # noqa: PLR0913 - what may be exchanged in a training, each with a d
     """Train a model online.
 
     Each batch ``(xs, ys)`` or ``(xs, ys, mask)`` is time-major, ``xs`` of shape ``(T, B, n_in)``, ``ys`` ``(T, B, ...)``, the
-    mask ``(T,)`` or ``(T, B)``: the weight of each step in the loss.
+    mask ``(T,)`` or ``(T, B)``: the weight of each step in the loss. Where it is 0, targets and losses may be anything, NaN too.
+    A smaller batch, as the last one of an epoch may be, is trained on as it is; that compiles once more.
+
+    Losses, in training and validation, are means over all counted steps of all trials, each by its weight in the mask; so is
+    the loss whose gradient a batch is trained on.
 
     With a folder, ``log.csv``, checkpoints and ``best.npz`` are written there. A training that was stopped, in whatever
     way, and is resumed with the same arguments ends with the same weights and the same log, bit for bit, as one that
@@ -103,7 +107,7 @@ def train(  # noqa: PLR0913 - what may be exchanged in a training, each with a d
     options : TrainOptions, optional
         When to update, log, validate, stop and save.
     loss : {'cross_entropy', 'stepwise_cross_entropy', 'mse'}, Loss or callable, optional
-        ``(output, y) -> loss`` of one step, for each trial or for all together. If left out, that of the `Task`, or the
+        ``(output, y) -> loss`` of one step, for each trial or, unless there is a mask ``(T, B)``, for all together. If left out, that of the `Task`, or the
         cross-entropy for other data. The second one differs in the accuracy: of steps, not of trials.
     optimizer : braintools.optim.OptaxOptimizer, optional
         New and without parameters; Adam with ``options.learning_rate`` if left out. Its schedule is stepped as
@@ -133,7 +137,8 @@ def train(  # noqa: PLR0913 - what may be exchanged in a training, each with a d
         If an argument is wrong, if a new training would write over one that is not finished, or if a checkpoint does
         not fit.
     FloatingPointError
-        If a loss or a weight is no longer finite. The last checkpoint stays as it was.
+        If inputs, or targets, a loss or a weight that count are not finite, or the network gives NaN, counted or not. The last
+        checkpoint stays as it was.
     KeyboardInterrupt
         After Ctrl-C; with a folder, once the running batch is done and a checkpoint is written.
 
@@ -184,7 +189,7 @@ def train(  # noqa: PLR0913 - what may be exchanged in a training, each with a d
     forward = make_forward(learner.model, loss)
 
     def measure() -> Evaluation:
-        return evaluate_with(forward, learner.model, trials(), loss, loop.windowed)
+        return evaluate_with(forward, learner.model, trials(), loss, options.loss_window)
 
     progress = bar_of(feed.total(), disable=not progress) if (own := isinstance(progress, bool)) else progress
     loop = Loop(

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import brainstate
 import brainunit as u
 import jax
 import jax.numpy as jnp
 
-from .answers import accuracy_of, answers_of, label_check
-from .losses import Loss
+from etrax.learners.compilation import lent, resized
+
+from .answers import answers_of
+from .checking import batch_check
+from .checkpoint import pack_random, unpack_random
+from .faults import bad_data, bad_network, nan_trials, sound
+from .losses import Loss, counted_loss, weight_of
 from .options import TrainOptions
 from .rates import dt_seconds, mean_spikes, rate_cost
 
@@ -25,40 +30,89 @@ def make_update(
     optimizer: Any,
     params: dict,
     project: Callable[[], None],
-) -> Callable:
-    """A compiled ``(xs, ys, mask) -> {loss, accuracy, rate_hz, gradient_norm, finite}`` that trains on one batch.
+) -> Callable[..., dict[str, Any]]:
+    """``(xs, ys, mask) -> {loss, weight, accuracy, answers, rate_hz, gradient_norm, fault}`` that trains on one batch.
 
-    Labels without an output are a ValueError before anything changes.
+    ``weight`` and ``answers`` say how much of the batch loss and accuracy are means of, ``fault`` what is not finite, in words.
+    A batch of another size than the learner's is trained on by a learner made for that size, compiled when it first comes.
+    Labels without an output, and a loss that does not fit, are a ValueError before anything changes.
     """
+    model, own = learner.model, _rows(learner)
+    check = batch_check(model, loss)
+    updates: dict[int, Callable] = {}
+
+    def update(xs, ys, mask):
+        check(xs, ys, mask)
+        n = xs.shape[1]
+        if n not in updates:
+            if own is not None and n != own and not options.reset:
+                raise ValueError(
+                    f"a batch has {n} trials but the learner holds states of {own}: with `reset=False` they go on from batch to "
+                    "batch, so give all batches one size."
+                )
+            fitting = learner
+            if own is not None and n != own:
+                random = pack_random()  # a training that is resumed compiles at another time
+                fitting = resized(learner, xs[0])
+                learner.reset_state()
+                unpack_random(random)
+            updates[n] = _compiled(fitting, learner, options, loss, _Weights(optimizer, params, project))
+        measured = updates[n](xs, jnp.asarray(ys), mask)
+        nan, good = measured.pop("nan"), measured.pop("sound")
+        measured["fault"] = ""
+        if not good:
+            known = {**model.states(brainstate.HiddenState), **params}
+            other = "the loss, or a state of the network, is not finite"
+            measured["fault"] = bad_data(xs, ys, mask) or bad_network(nan, known) or other
+        return measured
+
+    return update
+
+
+class _Weights(NamedTuple):
+    """What is trained, and how it changes."""
+
+    optimizer: Any
+    params: dict
+    project: Callable[[], None]
+
+
+def _rows(learner: Any) -> int | None:
+    """How many trials a learner's states are of; None if it has none."""
+    states = list(learner.hidden_states.values())
+    return u.math.shape(states[0].value)[0] if states else None
+
+
+def _compiled(learner: Any, whole: Any, options: TrainOptions, loss: Loss, weights: _Weights) -> Callable:
+    """One batch as a compiled function; afterwards the states are of as many trials as those of the learner ``whole``."""
     model, cost = learner.model, rate_cost(learner.model, options)
-    check = label_check(model, loss)
 
     def step(x, y, weight):
         out = learner(x)
-        value = jnp.mean(weight * u.get_mantissa(loss.function(out, y)))
+        value = jnp.mean(counted_loss(loss, out, y, weight))
         # outputs of other losses may be of any form
-        return value + cost(), (value, out if loss.classifies else (), mean_spikes(model))
+        kept = out if loss.classifies else ()
+        return value + cost(), (value, kept, mean_spikes(model), nan_trials(out, x.shape[0]))
 
     def segment(data, chunk, trial=False):
-        xs, ys, weights = data
-        grads, (losses, outputs, spikes) = learner.etrace_grad(
-            xs, ys, weights, step_fn=step, weights=params, chunk_size=chunk, trial=trial, has_aux=True
+        xs, ys, weighed = data
+        grads, aux = learner.etrace_grad(
+            xs, ys, weighed, step_fn=step, weights=weights.params, chunk_size=chunk, trial=trial, has_aux=True
         )
         grads, norm = _clipped(grads, options.clip_norm)
-        optimizer.update(grads)
-        project()
-        return losses, outputs, spikes, norm
+        weights.optimizer.update(grads)
+        weights.project()
+        return *aux, norm
 
-    @brainstate.transform.jit
-    def update(xs, ys, mask):
+    def run(xs, ys, mask):
         if options.reset:
             learner.reset_state()
         mask, T = jnp.asarray(mask, brainstate.environ.dftype()), mask.shape[0]
         # the loss counts where the mask says, the cost of rates everywhere
-        weights = mask / jnp.maximum(jnp.mean(mask), jnp.finfo(mask.dtype).tiny)  # a part of a stream may count nowhere
+        weighed = mask / jnp.maximum(jnp.mean(mask), jnp.finfo(mask.dtype).tiny)  # a part of a stream may count nowhere
         period, chunk = _period(options, T)
         full, rest = divmod(T, period)
-        data, parts = (xs, ys, weights), []
+        data, parts = (xs, ys, weighed), []
         if full == 1:
             head = jax.tree.map(lambda a: a[:period], data)
             parts.append(jax.tree.map(lambda a: a[None], segment(head, chunk, options.reset and not rest)))
@@ -68,24 +122,33 @@ def make_update(
         if rest:
             tail = jax.tree.map(lambda a: a[full * period :], data)
             parts.append(jax.tree.map(lambda a: a[None], segment(tail, None if chunk is None else min(chunk, rest))))
-        losses, outputs, spikes = jax.tree.map(
-            lambda *leaves: jnp.concatenate([a.reshape(-1, *a.shape[2:]) for a in leaves]), *(p[:3] for p in parts)
+        losses, outputs, spikes, nan = jax.tree.map(
+            lambda *leaves: jnp.concatenate([a.reshape(-1, *a.shape[2:]) for a in leaves]), *(p[:4] for p in parts)
         )
-        norms = jnp.concatenate([p[3] for p in parts])
-        finite = jnp.isfinite(jnp.mean(losses)) & _all_finite([state.value for state in params.values()])
+        norms, mean = jnp.concatenate([p[4] for p in parts]), jnp.mean(losses)
+        right, given, counted = answers_of(outputs, ys, mask, loss) if loss.classifies else (jnp.zeros(0, bool),) * 3
+        finite = jnp.isfinite(mean) & _all_finite([state.value for state in weights.params.values()])
         return {
-            "loss": jnp.mean(losses),
-            "accuracy": accuracy_of(*answers_of(outputs, ys, mask, loss)) if loss.classifies else jnp.nan,
+            "loss": mean,
+            "weight": weight_of(mask, xs.shape[1]),
+            "accuracy": jnp.sum(counted & (right == given)) / jnp.sum(counted),
+            "answers": jnp.sum(counted),
             "rate_hz": jnp.mean(spikes) / dt_seconds(),
             "gradient_norm": jnp.mean(norms),
-            "finite": finite,
+            "nan": nan,
+            "sound": finite & sound(xs, ys, mask, nan, model),
         }
 
-    def checked(xs, ys, mask):
-        check(xs, ys, mask)
-        return update(xs, jnp.asarray(ys), mask)
+    @brainstate.transform.jit
+    def update(xs, ys, mask):
+        if learner is whole:
+            return run(xs, ys, mask)
+        with lent(whole, learner):
+            measured = run(xs, ys, mask)
+        whole.reset_state()
+        return measured
 
-    return checked
+    return update
 
 
 def _period(options: TrainOptions, T: int) -> tuple[int, int | None]:
