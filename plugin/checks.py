@@ -13,6 +13,7 @@ import numpy as np
 from .text import unit_text
 
 __all__ = [
+    "check_chunk_size",
     "check_dt",
     "check_finite",
     "check_mask",
@@ -21,8 +22,10 @@ __all__ = [
     "check_unit",
     "check_values",
     "check_weights",
+    "first_not_finite",
     "is_whole",
     "not_finite",
+    "place",
     "positive",
     "whole_number",
 ]
@@ -150,28 +153,32 @@ def not_finite(leaf, *, counted=None, axes: tuple[str, ...] = ("step", "sample")
     if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
         return ""
     try:
-        at = int(_first_not_finite(leaf, counted))
+        at = int(first_not_finite(leaf, counted))
     except jax.errors.ConcretizationTypeError:
         return ""  # inside a transformation
-    return "" if at < 0 else _place(leaf, at, axes)
+    if at < 0:
+        return ""
+    value = jnp.ravel(leaf)[at]
+    return f"{'NaN' if value != value else 'infinity'}, {place(at, jnp.shape(leaf), axes)}"
 
 
 @jax.jit
-def _first_not_finite(leaf, counted):
+def first_not_finite(leaf, counted):
     """The number of the first entry that is not finite; -1 if there is none."""
+    if leaf.size == 0:
+        return jnp.asarray(-1)
     bad = ~jnp.isfinite(leaf)
     if counted is not None:
         bad &= jnp.reshape(counted > 0, (*counted.shape, *[1] * (bad.ndim - counted.ndim)))
     return jnp.where(jnp.any(bad), jnp.argmax(jnp.ravel(bad)), -1)
 
 
-def _place(leaf, at: int, axes: tuple[str, ...]) -> str:
-    """A value and where it stands, in words."""
-    index = tuple(int(i) for i in np.unravel_index(at, jnp.shape(leaf)))
-    value = leaf[index]
+def place(at: int, shape: tuple[int, ...], axes: tuple[str, ...]) -> str:
+    """Where entry number ``at`` of an array stands, in words; its leading axes number ``axes``."""
+    index = tuple(int(i) for i in np.unravel_index(at, shape))
     named = [f"{axis} {i}" for axis, i in zip(axes, index, strict=False)]
     named += [f"index {index}"] if len(index) > len(axes) or not index else []
-    return f"{'NaN' if value != value else 'infinity'}, first at {', '.join(named)}"
+    return f"first at {', '.join(named)}"
 
 
 def check_weights(mask, name: str = "`mask`") -> None:
@@ -190,3 +197,14 @@ def check_mask(mask, T: int):
         raise ValueError(f"`mask` must have shape ({T},), one weight per step, got {mask.shape}.")
     check_weights(mask)
     return mask
+
+
+def check_chunk_size(chunk_size: Any) -> int | None:
+    """Steps of a chunk as an int, or None; a ValueError or TypeError if it is no whole number above 0."""
+    if chunk_size is None:
+        return None
+    if not is_whole(chunk_size):
+        raise TypeError(f"`chunk_size` must be None or an int, got {chunk_size!r}.")
+    if chunk_size < 1:
+        raise ValueError(f"`chunk_size` must be at least 1, got {chunk_size}.")
+    return int(chunk_size)

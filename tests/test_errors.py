@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 import etrax
+from etrax.learners.learner import reduced
 from etrax.neurons import BRF, LIF, Izhikevich, LeakyReadout
 from etrax.synapses import CUBA, AlignPostProj, DeltaProj, Expon
 
@@ -245,3 +246,122 @@ def test_no_neurons():
 def test_unknown_weight():
     with pytest.raises(ValueError, match=r"has no trace; parameters with one: syn\.comm\.weight"):
         compiled().get_etrace_of(("out", "weight"))
+
+
+# -- NaN and infinity ----------------------------------------------------------------------
+
+
+def step_of(learner):
+    """A step function of inputs and targets."""
+    return lambda x, y: jnp.mean((learner(x) - y["of"]) ** 2)
+
+
+ys = {"of": jnp.ones((T, B, 2))}
+first = jnp.arange(T) > 0  # all steps but the first count
+
+
+def test_data_that_are_not_finite_are_named():
+    learner = compiled()
+    fn = step_of(learner)
+    for value, word in ((jnp.nan, "NaN"), (-jnp.inf, "infinity")):
+        for x, y, mask, message in (
+            (
+                xs.at[0, 1, 2].set(value),
+                ys,
+                first,
+                rf"sequence 0 holds {word}, first at step 0, sample 1, index \(0, 1, 2\)",
+            ),
+            (
+                xs,
+                {"of": ys["of"].at[4, 1, 0].set(value)},
+                first,
+                rf"sequence 1\['of'\] holds {word}, first at step 4, sample 1",
+            ),
+            (
+                xs,
+                ys,
+                first.astype(float).at[2].set(value),
+                rf"`mask` holds ({word}|a negative weight), first at step 2.*from 0 on",
+            ),
+        ):
+            with pytest.raises(ValueError, match=message):
+                learner.etrace_grad(x, y, step_fn=fn, mask=mask)
+    with pytest.raises(
+        ValueError, match="`mask` holds a negative weight, first at step 5: give finite weights from 0 on"
+    ):
+        learner.etrace_grad(xs, ys, step_fn=fn, mask=first.astype(float).at[5].set(-1))
+    with pytest.raises(ValueError, match="input 0 holds infinity, first at sample 1"):
+        learner(xs[0].at[1, 2].set(jnp.inf))
+    assert learner.etrace_grad(jnp.ones((T, B, I)), {"of": ys["of"], "none": jnp.ones((T, 0))}, step_fn=fn)
+
+
+@pytest.mark.parametrize("algorithm", [etrax.D_RTRL, etrax.BPTT, etrax.RTRL])
+def test_what_a_call_leaves_is_looked_at(algorithm):
+    learner = etrax.compile(Net(), algorithm, xs[0], batch_size=B)
+    weight, V, good = learner.model.out.weight, learner.model.neu.V, learner.model.out.weight.value
+
+    def call(fn=step_of(learner), **options):
+        return learner.etrace_grad(xs, ys, step_fn=fn, **options)
+
+    def infinite(x, y):
+        return jnp.sum(learner(x)) + 1 / jnp.sum(y["of"])
+
+    def steep(x, y):
+        return jnp.sum(jnp.sqrt(0 * learner(x)))
+
+    def spoilt():
+        V.value = V.value.at[1, 2].set(jnp.nan * u.mV)
+
+    zero = {"of": ys["of"].at[3].set(0.0)}
+    for spoil, message in (
+        (
+            lambda: (setattr(weight, "value", good * jnp.inf), call()),
+            r"the weight out\.weight held infinity .*index \(0, 0\)",
+        ),
+        (lambda: (spoilt(), call()), r"the state neu\.V held NaN after the last call, first at sample 1"),
+        (
+            lambda: learner.etrace_grad(xs, zero, step_fn=infinite),
+            "the loss held infinity after the last call, first at step 3",
+        ),
+        (lambda: call(steep), r"the gradient of .* held NaN after the last call"),
+    ):
+        for told in (learner.check, call, lambda: learner(xs[0])):
+            learner.reset_state()
+            spoil()
+            weight.value = good
+            learner.reset_state()
+            with pytest.raises(FloatingPointError, match=message):
+                told()
+            learner.check()  # once
+    spoilt()
+    with pytest.raises(FloatingPointError, match=r"the state neu\.V held NaN"):
+        learner.check()
+    learner.reset_state()
+    learner.etrace_grad(xs, zero, step_fn=infinite, mask=jnp.arange(T) != 3)
+    learner.check()  # a loss that does not count
+
+
+def test_in_jit_it_is_a_value():
+    learner = compiled()
+    fn, weight = step_of(learner), learner.model.out.weight
+
+    @brainstate.transform.jit
+    def run(y):
+        return learner.etrace_grad(xs, y, step_fn=fn, mask=first, return_value=True, return_finite=True)
+
+    _, losses, finite = run(ys)
+    assert finite
+    assert jnp.all(jnp.isfinite(losses))
+    assert not run({"of": ys["of"].at[3].set(jnp.nan)})[-1]
+    learner.check()  # none of its own
+    weight.value = weight.value * jnp.nan
+    assert not run(ys)[-1]
+    with pytest.raises(FloatingPointError, match=r"the weight out\.weight held NaN"):
+        learner.check()
+
+
+def test_a_loss_that_does_not_count_is_not_reduced():
+    losses = jnp.array([jnp.nan, 1.0, jnp.inf, 3.0])
+    mask = jnp.array([0.0, 1.0, 0.0, 1.0])
+    assert reduced(losses, mask, "mean", "scalar") == 2.0
+    assert reduced(losses, mask, "sum", "masked").tolist() == [0.0, 1.0, 0.0, 3.0]

@@ -59,7 +59,7 @@ class BPTT(Learner):
 
     _params: dict | None = None
     _compiled: dict[tuple, tuple[Pure, Callable]] | None = None  # none in a copy, which is to be compiled
-    graph_invisible_attrs: tuple[str, ...] = ("_states", "_hidden", "_compiled")
+    graph_invisible_attrs: tuple[str, ...] = ("_watch", "_states", "_hidden", "_compiled")
 
     def __init__(self, model: brainstate.nn.Module, *, name: str | None = None, **unread: Any):
         super().__init__(model, name=name, **unread)

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import brainstate
 import jax.numpy as jnp
 
-from etrax.checks import check_dt, check_mask, check_sequences, check_values, is_whole
+from etrax.checks import check_chunk_size, check_dt, check_mask, check_sequences, check_values
+from etrax.contract.recorder import active
 from etrax.contract.transforms import warn_of_free_constants
 from etrax.engine.names import Path
 from etrax.text import dotted
@@ -17,6 +18,7 @@ from etrax.text import dotted
 from .report import Report
 from .settings import Settings
 from .step_function import loss_of, one_call
+from .watch import Watch, watch_of
 
 __all__ = ["Learner", "Outcome", "Request", "no_trace", "options_in", "reduced"]
 
@@ -90,6 +92,9 @@ class Learner(brainstate.nn.Module):
         ``name of a source -> EligibilityTrace``; empty where a learner carries none.
     """
 
+    _watch: Watch | None = None  # in a copy too
+    graph_invisible_attrs: tuple[str, ...] = ("_watch",)
+
     def __init__(self, model: brainstate.nn.Module, *, name: str | None = None, **unread: Any):
         for option in unread:
             raise TypeError(_not_read(option, type(self)))
@@ -122,6 +127,7 @@ class Learner(brainstate.nn.Module):
             raise ValueError("`compile_graph` needs an example input of one step, e.g. `learner.compile_graph(xs[0])`.")
         warn_of_free_constants(self.model)
         self._settings = Settings(self.model)
+        self._watch = None
 
     @property
     def param_states(self) -> dict[Path, brainstate.ParamState]:
@@ -138,6 +144,19 @@ class Learner(brainstate.nn.Module):
         raise NotImplementedError  # abstract
 
     # -- steps and sequences ---------------------------------------------------------------
+
+    def __call__(self, *args) -> Any:
+        """See :meth:`update`. Outside a step function, NaN and infinity are looked for as :meth:`check` says."""
+        return self.update(*args) if active() is not None else watch_of(self).around(self.update, args)
+
+    def check(self) -> None:
+        """Raise a FloatingPointError if the last call, or the weights and states as they are, hold NaN or infinity.
+
+        The next call tells of the last one too, without waiting for it. Neither sees what happens inside ``jit`` or ``grad``:
+        call this after a loop of ``grad(learner(x))``, and in ``jit`` ask for ``return_finite``.
+        """
+        watch_of(self).around(lambda: None, ())
+        watch_of(self).read()
 
     def update(self, *args) -> Any:
         """Run one step of the model and advance what is carried."""
@@ -165,6 +184,7 @@ class Learner(brainstate.nn.Module):
         loss_output: str = "per_step",
         has_aux: bool = False,
         return_value: bool = False,
+        return_finite: bool = False,
     ) -> Any:
         """Gradient over a sequence; states and traces go on from where they are.
 
@@ -197,10 +217,13 @@ class Learner(brainstate.nn.Module):
             Whether ``step_fn`` returns ``(loss, aux)``; aux comes back stacked over time.
         return_value : bool
             Whether to return the losses too.
+        return_finite : bool
+            Whether to return, last, whether weights, states, gradients and the losses that count are finite: a value that is
+            known inside ``jit`` too. Outside, the next call raises where they are not, and so does :meth:`check`.
 
         Returns
         -------
-        grads, or tuple of grads, losses, aux as asked for
+        grads, or tuple of grads, losses, aux, finite as asked for
             ``grads`` is keyed like ``weights``; each gradient has the unit and structure of its parameter.
 
         Raises
@@ -209,8 +232,9 @@ class Learner(brainstate.nn.Module):
             For ``weights`` that are no dict, and a ``step_fn`` that returns no loss: nothing, a pair without ``has_aux``, a number
             that is not real.
         ValueError
-            For sequences that are empty, of different lengths or with NaN, a mask of another length, a loss
-            that is not a scalar, a parameter that no path reaches, a ``step_fn`` that does not call the learner once;
+            For sequences that are empty, of different lengths or with NaN or infinity (after the first, where the mask counts),
+            a mask of another length or with a negative weight, a loss that is not a scalar, a parameter that no path
+            reaches, a ``step_fn`` that does not call the learner once;
             without ``chunk_size``, for a sequence that does not fit ``memory`` if the gradient depends on the chunk.
 
         Notes
@@ -237,12 +261,14 @@ class Learner(brainstate.nn.Module):
         >>> bool(u.math.allclose(again["readout", "weight"], grads["readout", "weight"], rtol=1e-4))
         True
         """
+        watch = watch_of(self)
+        watch.read()
         if reduction not in ("mean", "sum"):
             raise ValueError(f"`reduction` must be 'mean' or 'sum', got {reduction!r}.")
         if loss_output not in ("per_step", "masked", "scalar"):
             raise ValueError(f"`loss_output` must be 'per_step', 'masked' or 'scalar', got {loss_output!r}.")
         T = check_sequences(sequences)
-        mask, chunk_size = check_mask(mask, T), _check_chunk_size(chunk_size)
+        mask, chunk_size = check_mask(mask, T), check_chunk_size(chunk_size)
         check_values(sequences, mask)
         known = self.param_states  # raises unless compiled
         weights = known if weights is None else weights
@@ -260,7 +286,9 @@ class Learner(brainstate.nn.Module):
         key, options = ("grad", step_fn, has_aux), (chunk_size, trial, reduction, loss_output)
         with self._settings.context():
             outcome = self._run(Request(step, key, sequences, mask, weights, self._settings.key(), *options))
+        finite = watch.note(outcome, mask, ask=return_finite)
         parts = [outcome.grads, *([outcome.losses] if return_value else []), *([outcome.aux] if has_aux else [])]
+        parts += [finite] if return_finite else []
         return parts[0] if len(parts) == 1 else tuple(parts)
 
     def etrace_evolve(
@@ -297,7 +325,7 @@ class Learner(brainstate.nn.Module):
             return None, out if return_outputs else None
 
         key, mask = ("evolve", call, return_outputs), check_mask(None, T)
-        chunk_size = _check_chunk_size(chunk_size)
+        chunk_size = check_chunk_size(chunk_size)
         self.param_states  # noqa: B018 - raises unless compiled
         with self._settings.context():
             outcome = self._run(Request(step, key, sequences, mask, {}, self._settings.key(), chunk_size))
@@ -362,21 +390,11 @@ def no_trace(weight: Any, known: list[str] | tuple[str, ...]) -> ValueError:
     return ValueError(f"`weight` {weight!r} has no trace; parameters with one: {', '.join(sorted(known)) or 'none'}.")
 
 
-def _check_chunk_size(chunk_size: Any) -> int | None:
-    if chunk_size is None:
-        return None
-    if not is_whole(chunk_size):
-        raise TypeError(f"`chunk_size` must be None or an int, got {chunk_size!r}.")
-    if chunk_size < 1:
-        raise ValueError(f"`chunk_size` must be at least 1, got {chunk_size}.")
-    return int(chunk_size)
-
-
 def reduced(losses, mask, reduction: str, loss_output: str):
     """Losses as they were asked for."""
     if loss_output == "per_step":
         return losses
-    losses = losses * mask
+    losses = jnp.where(mask > 0, losses * mask, 0.0)  # one that does not count may be NaN
     if loss_output == "masked":
         return losses
     return jnp.sum(losses) / (jnp.maximum(jnp.sum(mask), 1.0) if reduction == "mean" else 1.0)

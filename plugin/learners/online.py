@@ -130,6 +130,7 @@ class OnlineLearner(Learner):
     _compiled: _Compiled | None = None  # of a copy too, which is to be compiled
     _divided: tuple[int, int] | None = None  # steps of the last sequence, and of its chunks
     graph_invisible_attrs: tuple[str, ...] = (
+        "_watch",
         "made_of",
         "_compiled",
         "_others",
