@@ -179,6 +179,35 @@ def test_a_stream_needs_batches_of_one_size():
         etrax.train(learner_of(), cut(8, 3), etrax.TrainOptions(reset=False), loss="mse")
 
 
+class Stuck(trained.Net):
+    """Keeps a state of the size that it was first given."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept = Kept()
+
+    def update(self, x):
+        return self.kept(super().update(x))
+
+
+class Kept(brainstate.nn.Module):
+    def init_state(self, batch_size=None, **kwargs):
+        self.last = brainstate.HiddenState(jnp.zeros((batch_size, N_OUT)))
+
+    def update(self, x):
+        self.last.value = 0.5 * self.last.value + x
+        return self.last.value
+
+
+def test_a_state_that_does_not_follow_is_named():
+    net, message = Stuck(), r"the state kept.last keeps its shape \(3, 2\) in a batch of 2 trials: let `reset_state"
+    with pytest.raises(ValueError, match=message):
+        etrax.train(net, cut(8, 3), loss="mse")
+    with pytest.raises(ValueError, match=message):
+        training.evaluate(net, cut(8, 3), "mse")
+    assert training.evaluate(net, cut(6, 3), "mse").loss > 0
+
+
 # -- what counts ---------------------------------------------------------------------------
 
 

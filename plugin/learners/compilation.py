@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import dataclasses
-from collections.abc import Iterator
 from typing import Any
 
 import brainstate
@@ -21,11 +18,9 @@ from .dfa import DFA
 from .eprop import EProp
 from .learner import Learner, options_in
 from .no_trace import NoTrace
-from .online import OnlineLearner
 from .rtrl import RTRL
-from .settings import claim
 
-__all__ = ["LEARNERS", "compile", "compiled", "lent", "options_of", "resized"]
+__all__ = ["LEARNERS", "compile", "compiled", "options_of"]
 
 LEARNERS: dict[str, type[Learner]] = {
     "d_rtrl": D_RTRL,
@@ -91,54 +86,6 @@ def compiled(thing: Learner | brainstate.nn.Module, example: Any) -> Learner:
         raise TypeError(f"`learner` must be a learner or a brainstate.nn.Module, got {type(thing).__name__}.")
     x = example()
     return compile(thing, D_RTRL, x, batch_size=x.shape[0])
-
-
-def resized(learner: Learner, x: Any) -> Learner:
-    """A learner for another batch size on the same model, weights and feedback; its traces are its own and start at zero.
-
-    The states of the model are then of that size: each of the two begins a trial with its own ``reset_state``. They stay in the
-    hands of ``learner`` but while they are `lent`.
-
-    Parameters
-    ----------
-    learner : Learner
-        Compiled.
-    x : array
-        One step's input, of the new batch size.
-
-    Raises
-    ------
-    ValueError
-        If a module of the model keeps states of the old size when it is reset.
-    """
-    other, model, n = copy.copy(learner), learner.model, x.shape[0]
-    if isinstance(learner, OnlineLearner) and isinstance(
-        other, OnlineLearner
-    ):  # an error notes what it finds in a graph
-        other.made_of = learner.made_of._replace(error=copy.copy(learner.made_of.error))
-    brainstate.nn.reset_all_states(model, batch_size=n)
-    try:
-        with lent(learner, other):
-            other.compile_graph(x)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"a batch has {n} trials, another number than those before, and the model does not run on so many ({error}): let "
-            "`reset_state(batch_size)` of its modules make states of that size, or leave the batch out."
-        ) from error
-    if isinstance(learner, OnlineLearner) and isinstance(other, OnlineLearner):
-        other.feedback_weights = learner.feedback_weights
-    return other
-
-
-@contextlib.contextmanager
-def lent(learner: Learner, other: Learner) -> Iterator[None]:
-    """The states of a learner in the hands of another one, which gives them back; for whole trials, as traces are not shared."""
-    states = list(learner.hidden_states.values())
-    claim(other, states)
-    try:
-        yield
-    finally:
-        claim(learner, states)
 
 
 def compile(

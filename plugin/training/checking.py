@@ -9,6 +9,8 @@ import brainstate
 import brainunit as u
 import numpy as np
 
+from etrax.learners.sizes import reset_to
+
 from .losses import Loss
 from .options import within
 
@@ -20,7 +22,7 @@ def batch_check(model: brainstate.nn.Module, loss: Loss) -> Callable[[Any, Any, 
     known: dict[tuple, tuple[int, ...]] = {}
 
     def step(x, y):
-        brainstate.nn.reset_all_states(model, batch_size=x.shape[0])  # the batch before may have had another size
+        reset_to(model, x.shape[0])  # the batch before may have had another size
         output = model(x)
         return output, u.get_mantissa(loss.function(output, y))
 

@@ -91,7 +91,8 @@ def evaluate_with(
     forward: Callable, model: brainstate.nn.Module, batches: Iterable, loss: Loss, window: Any = None
 ) -> Evaluation:
     """Run a compiled forward pass over batches of trials, each mask within a loss window; the states are put back."""
-    parts, check = [], batch_check(model, loss)
+    parts: list = []
+    check = batch_check(model, loss)
     states: dict = {}
     for batch in batches:
         xs, ys, mask = fields(batch)

@@ -10,7 +10,7 @@ import brainunit as u
 import jax
 import jax.numpy as jnp
 
-from etrax.learners.compilation import lent, resized
+from etrax.learners.sizes import lent, resized
 
 from .answers import answers_of
 from .checking import batch_check
