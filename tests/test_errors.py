@@ -163,7 +163,9 @@ def test_parameter_outside_a_projection():
     net = Net()
     net.drive = brainstate.nn.Linear(I, N, w_init=braintools.init.KaimingNormal(unit=u.mA), b_init=None)
     net.update = lambda x: (net.syn(x), net.out(net.neu(net.drive(x))))[-1]
-    with pytest.warns(UserWarning, match=r"drive\.weight acts on neu\.V, out\.s outside a projection.*`comm`"):
+    with pytest.warns(
+        UserWarning, match=r"credit of drive\.weight is lost: it acts on neu\.V, out\.s outside a projection.*`comm`"
+    ):
         compiled(net)
 
 
@@ -174,7 +176,9 @@ def test_parameter_without_path_to_the_loss():
         learner(x)
         return jnp.sum(learner.model.out.weight.value**2)
 
-    with pytest.raises(ValueError, match=r"no path leads from the parameter syn\.comm\.weight to the loss.*`weights=`"):
+    with pytest.raises(
+        ValueError, match=r"no path that is followed leads from the parameter syn\.comm\.weight to the loss.*`weights=`"
+    ):
         grad(learner, xs, step=step)
     only = {("out", "weight"): learner.param_states["out", "weight"]}
     assert set(grad(learner, xs, step=step, weights=only)) == set(only)

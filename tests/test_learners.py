@@ -305,7 +305,7 @@ def test_a_loss_that_no_gradient_reaches_is_refused(case):
     def step(x):
         return jnp.mean((jnp.argmax(u.get_mantissa(case.learner(x)), -1) - 1.0) ** 2)
 
-    with pytest.raises(ValueError, match="no path leads from the parameter .* to the loss"):
+    with pytest.raises(ValueError, match="no path .*leads from the parameter .* to the loss"):
         case.learner.etrace_grad(case.xs[:2], step_fn=step)
 
 

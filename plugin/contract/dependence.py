@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,10 +11,10 @@ import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 from jax.custom_derivatives import SymbolicZero
 
-__all__ = ["dependent", "sensitive"]
+__all__ = ["dependent", "felt_by", "sensitive"]
 
 
-def dependent(fn: Callable[[Any], dict], moved: Any) -> set:
+def dependent(fn: Callable[..., dict], moved: Any, *held: Any) -> set:
     """The keys of ``fn(moved)`` whose values depend on ``moved``; everything else that ``fn`` reads is held.
 
     Batching follows every data dependency, through comparisons and stopped gradients too, so what is not found is
@@ -22,16 +23,17 @@ def dependent(fn: Callable[[Any], dict], moved: Any) -> set:
     Parameters
     ----------
     fn : callable
-        ``moved -> {key: pytree}``.
-    moved : pytree
+        ``(moved, *held) -> {key: pytree}``.
+    moved, *held : pytree
         Arrays, or their shapes and dtypes.
     """
     seen: set = set()
 
-    def probe(moved):
-        return [_marked(jnp.asarray(leaf), key, seen) for key, v in fn(moved).items() for leaf in jax.tree.leaves(v)]
+    def probe(moved, *held):
+        out = fn(moved, *held)
+        return [_marked(jnp.asarray(leaf), key, seen) for key, v in out.items() for leaf in jax.tree.leaves(v)]
 
-    jax.eval_shape(jax.vmap(probe), jax.tree.map(_lifted, moved))
+    jax.eval_shape(jax.vmap(probe, in_axes=(0, *[None] * len(held))), jax.tree.map(_lifted, moved), *held)
     return seen
 
 
@@ -61,6 +63,43 @@ def sensitive(fn: Callable[[Any], dict], moved: Any) -> set:
 
     jax.eval_shape(pushed, moved)
     return seen
+
+
+def felt_by(fn: Callable[[dict], dict], moved: dict[Hashable, Any]) -> dict[Hashable, set]:
+    """For each key of ``fn(moved)``, the keys of ``moved`` by which it has a derivative; as `sensitive`, of many at once.
+
+    Parameters
+    ----------
+    fn : callable
+        ``{key: pytree} -> {key: pytree}``.
+    moved : dict
+        ``key -> floating-point arrays``.
+    """
+
+    def summed(key, seen, moved):
+        out = fn({k: jax.tree.map(lambda leaf, k=k: _asked(leaf, k, seen), v) for k, v in moved.items()})[key]
+        leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(out)]
+        return sum((jnp.sum(leaf) for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)), jnp.zeros(()))
+
+    found: dict[Hashable, set] = {key: set() for key in jax.eval_shape(fn, moved)}
+    for key, seen in found.items():
+        jax.eval_shape(jax.grad(partial(summed, key, seen)), moved)
+    return found
+
+
+def _asked(value: jax.Array, key: Hashable, seen: set) -> jax.Array:
+    """``value``; ``key`` is added to ``seen`` if a derivative by it is asked for."""
+
+    @jax.custom_vjp
+    def identity(x):
+        return x
+
+    def back(_, cotangent):
+        seen.add(key)
+        return (cotangent,)
+
+    identity.defvjp(lambda x: (x, None), back)
+    return identity(value)
 
 
 def _felt(value: jax.Array, key: Hashable, seen: set) -> jax.Array:

@@ -129,4 +129,4 @@ class Dynamics(Declared, brainstate.nn.Dynamics):
         values = new if recorder is None else recorder.part(self, old, drives, new)
         for name, state in self.hidden.items():
             state.value = values[name]
-        return new
+        return new if recorder is None else recorder.new[id(self)]

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from etrax.contract.dependence import dependent
 from etrax.text import dotted
@@ -25,11 +24,13 @@ from .adjoint import Steps as Scanned
 from .first_order import first_order
 from .graph import Graph
 from .layer import Layer
+from .ledger import Ledger
 from .look_back import Begun, LookBack, Past, blocks_of
 from .multi_step import backpropagate
+from .paths import Paths
 from .planning import Ends, Limits
 from .pure import Values, like
-from .signals import find_signals, is_signalled, no_path
+from .signals import Signals, find_signals
 from .sources import Source
 from .step import NOTHING, Credit, Routes, Sent, Step
 from .traces.base import Asked, Found, Steps, Trace
@@ -107,8 +108,13 @@ class Engine:
             Adjoint(p, s, graph.sources_of(i), self.step.zeros[p.hidden[0].name].dtype)
             for i, (p, s) in enumerate(zip(graph.populations, graph.structures, strict=True))
         ]
-        values = graph.states.read(self.used)
-        signals = find_signals(self.step, parts.traces, weights, values, slices, through_time=credit.through_time)
+        signals = Signals(frozenset(), list(range(len(graph.populations))))
+        self.ledger: Ledger | None = None
+        if weights:
+            paths = Paths(graph, fn, parts.routes, slices)
+            signals = find_signals(paths, parts.traces, through_depth=credit.through_depth)
+            self.ledger = Ledger(paths, parts.traces, signals, credit)
+            self.ledger.check(weights)
         self.order = signals.order
         adjoint_of = {s.name: parts.traces[s.name].needs_adjoint(credit.through_time) for s in graph.sources}
         self._with_adjoint = {s.population for s in graph.sources if adjoint_of[s.name]}
@@ -130,7 +136,7 @@ class Engine:
         """
         leaves, structure = jax.tree.flatten(args)
         # stand-ins: a derivative of this may be taken where the values are not known any more
-        of = jax.tree.map(lambda leaf: np.zeros(jnp.shape(leaf), jnp.result_type(leaf)), (values, slices))
+        of = jax.eval_shape(lambda: (values, slices))
 
         def name(i):
             path = self.graph.paths.get(id(self.graph.states.all[i]), (f"state {i}",))
@@ -148,27 +154,15 @@ class Engine:
         leaves, structure = jax.tree.flatten(slices)
         hidden = {self.graph.states.index(h.state) for h in self.graph.hidden}
 
-        def acts(values, leaves) -> dict:
-            new, out = self.step.observe(values, self.step.zeros, NOTHING, *structure.unflatten(leaves))
+        def acts(moved, values, leaves) -> dict:
+            at = {**values, **{i: v for i, v in moved.items() if i in values}}
+            leaves = [moved.get(("slice", k), leaf) for k, leaf in enumerate(leaves)]
+            new, out = self.step.observe(at, self.step.zeros, NOTHING, *structure.unflatten(leaves))
             populations = {i: v for i, v in new.items() if i in hidden}
             return {"acts": (out.x, out.varying, out.constant, populations)}
 
-        found = {i for i, v in values.items() if not dependent(lambda v, i=i: acts({**values, i: v}, leaves), v)}
-        return found | {
-            ("slice", k)
-            for k, leaf in enumerate(leaves)
-            if not dependent(lambda v, k=k: acts(values, [*leaves[:k], v, *leaves[k + 1 :]]), leaf)
-        }
-
-    def check_signals(self, asked: set[int], signalled: set[str]) -> None:
-        """Raise a ValueError if a parameter in ``asked`` has traces of which none meets a state in ``signalled``."""
-        for i in asked:
-            state = self.graph.states.all[i]
-            own = [c for c in self.graph.sources if any(s is state for s in c.params.values())]
-            if own and not any(is_signalled(self.graph, self.traces, c, signalled) for c in own):
-                raise no_path(
-                    dotted(self.graph.paths[id(state)]), " within one step", " (or a layer above, in the same step)"
-                )
+        inputs = values | {("slice", k): leaf for k, leaf in enumerate(leaves)}
+        return {key for key, value in inputs.items() if not dependent(acts, {key: value}, values, leaves)}
 
     @property
     def moved(self) -> list[Any]:

@@ -6,7 +6,6 @@ dependency (does an entry change when states or inputs change?), never by lookin
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -19,7 +18,7 @@ import numpy as np
 
 from etrax.contract import Neuron
 from etrax.contract.constant import read, trained
-from etrax.contract.dependence import dependent, sensitive
+from etrax.contract.dependence import dependent
 from etrax.contract.jacobian import Kind
 from etrax.contract.pattern import pattern_of, split
 from etrax.contract.recorder import Recorder, recording
@@ -61,8 +60,7 @@ class Graph:
     Raises
     ------
     ValueError
-        If there is no population, if a projection's neurons are not part of the model, or if a
-        parameter is of integers or reaches neither a state nor an output.
+        If there is no population, if a projection's neurons are not part of the model, or if a parameter is of integers.
     """
 
     def __init__(
@@ -98,7 +96,6 @@ class Graph:
         self._outline = jax.eval_shape(self.step, self.states.read(used), *args)
         self.structures = self._classify(used, args)
         self._example = (used, args)
-        self._check_parameters(used, args)
 
     @cached_property
     def diagonal_at_start(self) -> dict[tuple[int, str, str], float]:
@@ -223,22 +220,15 @@ class Graph:
         x = {self.connections[key].name: value for key, value in recorder.x.items()}
         return Probed(out, self.compose(recorder, entries), x)
 
-    def _follow(self, how: Callable, used: list[int], args: tuple, moved: set[int], *, inputs: bool) -> set:
-        """Which outputs and new states of a step follow the states numbered in ``moved`` (and its inputs)."""
+    def _classify(self, used: list[int], args: tuple) -> list[Structure]:
         values = self.states.read(used)
 
-        def run(at):
-            new, seen = self.step({**values, **at["states"]}, *at.get("inputs", args))
-            flat = {("D", key): v for key, v in seen.blocks.D.items()}
-            flat |= {("f", key): v for key, v in seen.blocks.f.items()}
-            flat |= {("out", i): leaf for i, leaf in enumerate(jax.tree.leaves(seen.out))}
-            return flat | {("state", i): v for i, v in new.items()}
+        def run(moved):
+            states, args = moved
+            blocks = self.step({**values, **states}, *args)[1].blocks
+            return {("D", key): v for key, v in blocks.D.items()} | {("f", key): v for key, v in blocks.f.items()}
 
-        at = {"states": {i: v for i, v in values.items() if i in moved}}
-        return how(run, {**at, "inputs": args} if inputs else at)
-
-    def _classify(self, used: list[int], args: tuple) -> list[Structure]:
-        seen = self._follow(dependent, used, args, self.moving, inputs=True)
+        seen = dependent(run, ({i: v for i, v in values.items() if i in self.moving}, args))
 
         def kind(what, key, entry):
             if (what, key) in seen:
@@ -260,29 +250,6 @@ class Graph:
                         f"the parameter {dotted(path)} is of type {jnp.result_type(leaf)}, which has no gradient: give "
                         "it floating-point values, e.g. 3.0 for 3."
                     )
-
-    def _check_parameters(self, used: list[int], args: tuple) -> None:
-        for path, state in self.params.items():
-            if id(state) in self.covered:
-                continue
-            reached: set = set()
-            if self.states.index(state) in used:
-                seen = self._follow(sensitive, used, args, {self.states.index(state)}, inputs=False)
-                reached = {key for key in seen if key[0] in ("out", "state")}
-            hidden = {self.states.index(h.state): h.name for h in self.hidden}
-            direct = sorted(hidden[key[1]] for key in reached if key[0] == "state" and key[1] in hidden)
-            if direct:
-                warnings.warn(
-                    f"the parameter {dotted(path)} acts on {', '.join(direct)} outside a projection, so it has no "
-                    "eligibility trace and gets the gradient of the newest step only: let its layer be the `comm` of an "
-                    "projection.",
-                    stacklevel=2,
-                )
-            if not reached:
-                raise ValueError(
-                    f"the parameter {dotted(path)} reaches neither a state nor an output of the model, so it "
-                    "would never get a gradient: use it in `update`, or make it a plain array if it is not to be trained."
-                )
 
 
 def _through(modules: list, x):

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 
 from etrax.contract.dependence import sensitive
 from etrax.contract.recorder import Recorder, active, recording
+from etrax.engine.ledger import no_path
 from etrax.engine.names import Path
 from etrax.engine.pure import Pure, States, Values, like
-from etrax.engine.signals import no_path
 from etrax.text import dotted
 
 from .learner import Learner, Outcome, Request, reduced

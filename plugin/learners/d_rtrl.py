@@ -55,6 +55,8 @@ class D_RTRL(OnlineLearner):
     memory : int
         Bytes that the steps of a chunk may take where ``chunk_size`` is left out, estimated from the sizes of the
         network; 1 GiB unless given.
+    strict : bool
+        Whether lost credit that the definition does not drop is an error when the model is compiled, in place of a warning.
     name : str, optional
         Name of the learner.
 
@@ -92,6 +94,7 @@ class D_RTRL(OnlineLearner):
         decay: float | None = None,
         trace_dtype: Any = None,
         memory: int = MEMORY,
+        strict: bool = False,
         name: str | None = None,
         **unread: Any,
     ):
@@ -109,6 +112,8 @@ class D_RTRL(OnlineLearner):
             )
         kept = carry_of(carry, window=window, tolerance=tolerance, decay=decay, trace_dtype=trace_dtype)
         credit = Credit(through_time=vjp_method == "multi-step", through_depth=through_depth)
-        super().__init__(model, Composition(carry=kept, credit=credit), memory=memory, name=name, **unread)
+        super().__init__(
+            model, Composition(carry=kept, credit=credit), memory=memory, strict=strict, name=name, **unread
+        )
         self.vjp_method = vjp_method
         self.through_depth = through_depth

@@ -33,6 +33,8 @@ class DFA(OnlineLearner):
         Random ``B`` is normal with standard deviation ``feedback_scale / sqrt(neurons)``, in the unit of the output.
     memory : int
         As for :class:`D_RTRL`.
+    strict : bool
+        Whether lost credit that the definition does not drop is an error when the model is compiled, in place of a warning.
     name : str, optional
         Name of the learner.
 
@@ -61,10 +63,16 @@ class DFA(OnlineLearner):
         feedback_seed: int | None = None,
         feedback_scale: float = 1.0,
         memory: int = MEMORY,
+        strict: bool = False,
         name: str | None = None,
         **unread: Any,
     ):
         error = Feedback("random", feedback_seed, feedback_scale)
         super().__init__(
-            model, Composition(carry=NoCarry(), error=error, diagonal=False), memory=memory, name=name, **unread
+            model,
+            Composition(carry=NoCarry(), error=error, diagonal=False),
+            memory=memory,
+            strict=strict,
+            name=name,
+            **unread,
         )

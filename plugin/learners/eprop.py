@@ -41,6 +41,8 @@ class EProp(OnlineLearner):
         As for :class:`D_RTRL`.
     memory : int
         As for :class:`D_RTRL`.
+    strict : bool
+        Whether lost credit that the definition does not drop is an error when the model is compiled, in place of a warning.
     name : str, optional
         Name of the learner.
 
@@ -83,10 +85,11 @@ class EProp(OnlineLearner):
         decay: float | None = None,
         trace_dtype: Any = None,
         memory: int = MEMORY,
+        strict: bool = False,
         name: str | None = None,
         **unread: Any,
     ):
         kept = carry_of(carry, window=window, tolerance=tolerance, decay=decay, trace_dtype=trace_dtype)
         error = Feedback(feedback, feedback_seed, feedback_scale)
-        super().__init__(model, Composition(carry=kept, error=error), memory=memory, name=name, **unread)
+        super().__init__(model, Composition(carry=kept, error=error), memory=memory, strict=strict, name=name, **unread)
         self.feedback = feedback

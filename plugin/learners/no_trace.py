@@ -25,6 +25,8 @@ class NoTrace(OnlineLearner):
         As for :class:`D_RTRL`; without a memory it changes nothing.
     memory : int
         As for :class:`D_RTRL`.
+    strict : bool
+        Whether lost credit that the definition does not drop is an error when the model is compiled, in place of a warning.
     name : str, optional
         Name of the learner.
 
@@ -54,8 +56,9 @@ class NoTrace(OnlineLearner):
         *,
         through_depth: bool = False,
         memory: int = MEMORY,
+        strict: bool = False,
         name: str | None = None,
         **unread: Any,
     ):
         made_of = Composition(credit=Credit(through_depth=through_depth), diagonal=False)
-        super().__init__(model, made_of, memory=memory, name=name, **unread)
+        super().__init__(model, made_of, memory=memory, strict=strict, name=name, **unread)

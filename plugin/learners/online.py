@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 from functools import partial
@@ -19,10 +20,13 @@ from etrax.contract.recorder import Recorder, active
 from etrax.engine.chunk import Engine, Parts
 from etrax.engine.graph import Graph
 from etrax.engine.handover import zero_cotangent
+from etrax.engine.ledger import Ledger, Outside
 from etrax.engine.names import Path
+from etrax.engine.paths import Paths
 from etrax.engine.planning import MEMORY, Budget, Limits
 from etrax.engine.pure import Values
 from etrax.engine.run import run_chunks
+from etrax.engine.signals import find_signals
 from etrax.engine.step import NOTHING, Credit
 from etrax.engine.traces.base import Trace
 from etrax.engine.traces.choose import CARRIES, Carry, DenseCarry, make_trace
@@ -117,6 +121,8 @@ class OnlineLearner(Learner):
     memory : int
         Bytes that the steps of a chunk may take where ``chunk_size`` is left out, estimated from the sizes of the
         network; the trace is not counted, nor what the user's own step holds. 1 GiB unless given.
+    strict : bool
+        Whether lost credit that the definition of the learner does not drop is an error, in place of a warning.
     name : str, optional
         Name of the learner.
 
@@ -146,10 +152,13 @@ class OnlineLearner(Learner):
         made_of: Composition,
         *,
         memory: int = MEMORY,
+        strict: bool = False,
         name: str | None = None,
         **unread: Any,
     ):
         super().__init__(model, name=name, **unread)
+        self.strict = strict
+        self._told: set[str] = set()
         self.made_of = made_of
         self.memory = whole_number("memory", memory)
         self.feedback_weights: dict[str, Any] = {}
@@ -172,11 +181,38 @@ class OnlineLearner(Learner):
                 ) from error
             self.feedback_weights = made_of.error.prepare(graph, args)
             compiled = self._compiled = self._composed(graph)
+            self._ledger = self._account(compiled, args)
             self._settings.check()
             self._others: OrderedDict[tuple, _Compiled] = OrderedDict({(self._settings.key(), ()): compiled})
         self.traces = {name: EligibilityTrace(trace.zeros()) for name, trace in compiled.parts.traces.items()}
         self._budget = Budget(self.memory, step_bytes(graph, compiled.parts.traces), not made_of.depends_on_chunk)
         claim(self, _states_of(graph))
+
+    def _account(self, compiled: _Compiled, args: tuple) -> Ledger:
+        """The account of a step whose loss reads every output; an error or a warning for what no trace follows."""
+        parts, made_of = compiled.parts, self.made_of
+
+        def outputs(*args):
+            recorder: Any = active(self.model)
+            return self._stepped(recorder, args), None
+
+        paths = Paths(compiled.graph, outputs, parts.routes, args)
+        signals = find_signals(paths, parts.traces, through_depth=made_of.credit.through_depth)
+        ledger = Ledger(paths, parts.traces, signals, made_of.credit)
+        ledger.check_model()
+        self._tell(ledger.outside)
+        return ledger
+
+    def _tell(self, outside: list[Outside]) -> None:
+        """Warn of credit that is lost, once; or raise, where the learner is strict."""
+        for item in outside:
+            if self.strict:
+                raise ValueError(f"{item} (`strict=True`; without it this is a warning).")
+            if str(item) not in self._told:
+                self._told.add(str(item))
+                warnings.warn(
+                    f"{item}. `learner.report()` has the account; `strict=True` makes this an error.", stacklevel=4
+                )
 
     def _look(self, moving: Iterable[brainstate.State] = ()) -> Graph:
         """Look at the model as it is under the present settings; somebody else writes the states in ``moving``."""
@@ -256,7 +292,7 @@ class OnlineLearner(Learner):
             T, chunk = self._divided
             n = -(-T // chunk)
             chunks += f"; the last, {T} steps, was " + ("one chunk" if n == 1 else f"{n} chunks of {chunk}")
-        return report_of_traces(graph, traces, chunks)
+        return report_of_traces(graph, traces, chunks, self._ledger.table())
 
     # -- one step ------------------------------------------------------------------------
 
@@ -342,7 +378,7 @@ class OnlineLearner(Learner):
         def backward(residuals, back):
             values, held, args = residuals
             back = {name: v for name, v in back.items() if not isinstance(v, SymbolicZero)}
-            engine.check_signals(asked, set(back))
+            self._ledger.check_met(asked, set(back))
             guarded, *_ = engine.guarded(values, held, args, args)
             grads = {i: jax.tree.map(zero_cotangent, v) for i, v in values.items()}
             for name, trace in engine.traces.items():
@@ -378,6 +414,9 @@ class OnlineLearner(Learner):
         engines = compiled.engines
         if key not in engines:
             engine = Engine(compiled.parts, request.step_fn, weights, first_of(sequences))
+            if engine.ledger is not None:
+                self._tell(engine.ledger.outside)
+                self._ledger = engine.ledger
             moved = engine.moved
             if moved:  # the step function writes what the model takes for constant
                 moving = (*compiled.moving, *moved)

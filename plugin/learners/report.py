@@ -53,8 +53,10 @@ def report_of_parameters(
     return Report((Table(rows), "", carried), trace_bytes)
 
 
-def report_of_traces(graph: Graph, traces: Mapping[str, Trace], chunks: str) -> Report:
-    """The report of an online learner: populations, states, kinds of Jacobian entries, parameters, traces and chunks."""
+def report_of_traces(
+    graph: Graph, traces: Mapping[str, Trace], chunks: str, ledger: Sequence[str | Table] = ()
+) -> Report:
+    """The report of an online learner: populations, states, kinds of Jacobian entries, parameters, traces, credit and chunks."""
     trace_bytes = sum(trace.nbytes() for trace in traces.values())
     flops = sum(_flops(trace) for trace in traces.values())
     parts: list[str | Table] = []
@@ -98,7 +100,7 @@ def report_of_traces(graph: Graph, traces: Mapping[str, Trace], chunks: str) -> 
     for path, state in graph.params.items():
         if id(state) not in covered:
             rows.append((dotted(path), _shape(state), "same-step gradient", "none"))
-    parts += [Table(rows), ""]
+    parts += [Table(rows), "", *ledger, ""]
     parts.append(f"traces {bytes_text(trace_bytes)}; matrix products {flops / 1e6:.2f} Mflop per step")
     parts.append(chunks)
     return Report(tuple(parts), trace_bytes, flops)
