@@ -1,6 +1,7 @@
 """Small networks of one's own modules, and their gradient by autodiff through a plain loop: no engine takes part."""
 
 import brainstate
+import braintools
 import brainunit as u
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,11 @@ T, B, N = 8, 2, 4
 def inputs():
     xs = np.random.default_rng(0).random((T, B, N)) < 0.5
     return jnp.asarray(xs, float), jnp.asarray(np.random.default_rng(1).normal(size=(T, B, 2)))
+
+
+def neurons():
+    """LIF whose surrogate derivative is nowhere zero."""
+    return LIF(N, tau=20 * u.ms, spk_fun=braintools.surrogate.Arctan())
 
 
 def linear(seed=3, n_in=N, n_out=N, scale=30.0, unit=u.mS):
@@ -36,7 +42,7 @@ class One(brainstate.nn.Module):
 
     def __init__(self, comm=None, behind=None):
         super().__init__()
-        self.neu = LIF(N, tau=20 * u.ms)
+        self.neu = neurons()
         self.syn = projection(self.neu, comm or linear())
         self.behind = behind
         self.out = readout()

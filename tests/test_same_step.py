@@ -351,3 +351,32 @@ class TestAGradientOfAGradient:
         param.value = value
         assert np.linalg.norm(right) > 1e-6
         np.testing.assert_allclose(found, right, rtol=1e-5, atol=1e-8 * np.linalg.norm(right))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"algorithm": "d_rtrl"},
+        pytest.param({"algorithm": "d_rtrl", "vjp_method": "multi-step"}, marks=SLOW),
+        pytest.param({"algorithm": "d_rtrl", "through_depth": True}, marks=SLOW),
+        pytest.param({"algorithm": "eprop"}, marks=SLOW),
+        pytest.param({"algorithm": "bptt"}, marks=SLOW),
+        pytest.param({"algorithm": "rtrl"}, marks=SLOW),
+    ],
+    ids=lambda options: " ".join(map(str, options.values())),
+)
+def test_a_step_that_does_not_count_gives_nothing_whatever_its_loss_is(options):
+    (xs, ys), mask = inputs(), jnp.ones(T).at[jnp.array([2, 5])].set(0.0)
+    learner = etrax.compile(One(), options.pop("algorithm"), xs[0], batch_size=B, **options)
+
+    def step(x, y):
+        return jnp.sum(jnp.sqrt(jnp.abs(learner(x) - y)))  # its derivative is infinite where both are equal
+
+    found = []
+    for hole in (0.0, jnp.nan):
+        learner.reset_state()
+        targets = jnp.where(mask[:, None, None] == 0, hole, ys)
+        found.append(learner.etrace_grad(xs, targets, step_fn=step, mask=mask, chunk_size=3))
+    assert all(np.isfinite(flat(g)).all() and np.linalg.norm(flat(g)) > 1e-6 for g in found[0].values())
+    for path, right in found[0].items():
+        np.testing.assert_array_equal(flat(found[1][path]), flat(right))

@@ -200,6 +200,7 @@ class Kept(brainstate.nn.Module):
         return self.last.value
 
 
+@pytest.mark.filterwarnings("ignore:part of the credit of out.weight, syn.comm.weight is lost")
 def test_a_state_that_does_not_follow_is_named():
     net, message = Stuck(), r"the state kept.last keeps its shape \(3, 2\) in a batch of 2 trials: let `reset_state"
     with pytest.raises(ValueError, match=message):

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 __all__ = ["Listener", "Recorder", "active", "recording"]
 
@@ -77,6 +78,8 @@ class Recorder:
         ``id`` of modules among them whose trained constants are held until the model's step has ended.
     signals : bool
         Whether learning signals are taken from the step.
+    weight : scalar, optional
+        Weight of the loss of the step; 1 if left out.
 
     Attributes
     ----------
@@ -94,6 +97,7 @@ class Recorder:
         traced: frozenset[int] = frozenset(),
         closed: frozenset[int] = frozenset(),
         signals: bool = False,
+        weight: Any = None,
     ):
         self._listeners = listeners
         self._modules = modules
@@ -101,6 +105,7 @@ class Recorder:
         self._traced = traced
         self._closed = closed
         self.signals = signals
+        self._weight = weight
         self.new: dict[int, dict] = {}
         self.x: dict[int, Any] = {}
         self.y: dict[int, Any] = {}
@@ -127,6 +132,17 @@ class Recorder:
         """The step is over; a ValueError unless the learner was called."""
         if self._calls != 1:
             raise ValueError(_CALLS.format(self._calls))
+
+    def counted(self, out: Any) -> Any:
+        """The output of the model's step, held constant where the loss of the step does not count.
+
+        A derivative of that loss may be NaN or infinite, and would reach what made the output as 0 * NaN.
+        """
+        if self._weight is None:
+            return out
+        return jax.tree.map(
+            lambda leaf: jax.lax.select_n(_like(self._weight > 0, leaf), jax.lax.stop_gradient(leaf), leaf), out
+        )
 
     # -- modules tell ----------------------------------------------------------------------
 
@@ -191,3 +207,7 @@ class Recorder:
     def states(self) -> list[tuple[Any, Any]]:
         """States that parts have written, with their new values before any listener changed what was written."""
         return [(module.hidden[name], v) for module in self._stepped for name, v in self.new[id(module)].items()]
+
+
+def _like(flag: Any, leaf: Any) -> Any:
+    return jnp.broadcast_to(flag, jnp.shape(leaf))

@@ -21,7 +21,7 @@ from etrax.text import dotted
 
 from .adjoint import Adjoint, Passed, Wanted, put
 from .adjoint import Steps as Scanned
-from .first_order import first_order
+from .derivatives import first_order
 from .graph import Graph
 from .layer import Layer
 from .ledger import Ledger

@@ -168,11 +168,11 @@ class LookBack:
         at = _cut(past._replace(states={}), start, size)
         around = _cut(past.states, start, size + 1)
         before, new = (jax.tree.map(lambda a, cut=cut: a[cut], around) for cut in (slice(-1), slice(1, None)))
-        handed = Handed({i: new[i] for i in step.settled}, at.sent)
+        handed = Handed({i: new[i] for i in step.settled}, at.sent, at.mask)
 
         def total(zeros, weights):
             out = self._look({**fixed, **before, **weights}, zeros, handed, *at.slices)
-            value = jnp.zeros(()) if out.loss is None else jnp.sum(at.mask * out.loss)
+            value = jnp.zeros(()) if out.loss is None else jnp.sum(jnp.where(at.mask > 0, at.mask * out.loss, 0.0))
             return (value, out.y), out._replace(y={})
 
         weights = {i: values[i] for i in self.weights}
@@ -186,10 +186,14 @@ class LookBack:
         else:
             _, out = total({}, {})
         passed, steps = dict(begun.passed), {}
+
+        def counted(signal):
+            return jnp.where((at.mask > 0).reshape(-1, *[1] * (signal.ndim - 1)), signal, 0.0)
+
         for i in self.signals.order:
             if descend:
                 signals = pullback((one, above))[0]  # (37)
-            own = {h.name: signals[h.name] for h in self.graph.populations[i].hidden if h.name in signals}
+            own = {h.name: counted(signals[h.name]) for h in self.graph.populations[i].hidden if h.name in signals}
             if i in self.stepwise:
                 steps[i] = Steps(own, blocks_of(i, out.varying, out.constant, steps=size))
             if i in passed:

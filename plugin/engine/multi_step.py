@@ -39,14 +39,14 @@ def backpropagate(step: Step, values: Values, weights: list[int], slices: tuple,
 
     def total(first, weights):
         def body(state, at):
-            slices, zeros = at
-            new, (loss, aux) = step.shifted({**fixed, **weights, **state}, zeros, *slices)
+            slices, zeros, weight = at
+            new, (loss, aux) = step.shifted({**fixed, **weights, **state}, zeros, weight, *slices)
             return like(state, {**state, **new}), (loss, aux)
 
         zeros = jax.tree.map(lambda z: jnp.concatenate([z[None], jnp.zeros((K - 1, *z.shape), z.dtype)]), first)
         start = {i: values[i] for i in step.written}
-        _, (loss, aux) = jax.lax.scan(body, start, (slices, zeros))
-        return jnp.sum(loss * mask), (loss, aux)
+        _, (loss, aux) = jax.lax.scan(body, start, (slices, zeros, mask))
+        return jnp.sum(jnp.where(mask > 0, loss * mask, 0.0)), (loss, aux)
 
     trained = {i: values[i] for i in weights}
     (first, grads), (loss, aux) = jax.grad(total, argnums=(0, 1), has_aux=True)(step.zeros, trained)

@@ -69,10 +69,11 @@ class Sent(NamedTuple):
 
 
 class Handed(NamedTuple):
-    """What is known already of a step that is looked at: new states by number, what left the layers by connection."""
+    """What is known already of a step that is looked at: new states, what left layers by connection, its loss's weight."""
 
     new: Values
     sent: dict[str, Left]
+    weight: Any = None
 
 
 NOTHING = Handed({}, {})
@@ -175,6 +176,7 @@ class Step:
             traced=graph.parts,
             closed=self.routes.closed if zeros else frozenset(),
             signals=bool(zeros),
+            weight=handed.weight,
         )
         with recording(recorder):
             loss, aux = self.fn(*slices)
@@ -196,10 +198,10 @@ class Step:
                     getattr(block, what)[key] = self.graph.populations[key[0]].canonical(value, kind)
         return constant, varying
 
-    def _shifted(self, zeros: dict[str, Any], *slices) -> tuple[Any, Any]:
-        """Run, with all derivatives, new states shifted by ``zeros``."""
+    def _shifted(self, zeros: dict[str, Any], weight: Any, *slices) -> tuple[Any, Any]:
+        """Run, with all derivatives, new states shifted by ``zeros``; ``weight`` is that of the loss."""
         shifts = Zeros({id(h.state): zeros[h.name] for h in self.graph.hidden})
-        with recording(Recorder(shifts, modules=self.graph.modules, signals=True)):
+        with recording(Recorder(shifts, modules=self.graph.modules, signals=True, weight=weight)):
             loss, aux = self.fn(*slices)
         return u.get_mantissa(loss), aux
 

@@ -103,11 +103,12 @@ class BPTT(Learner):
         self.param_states  # noqa: B018 - raises unless compiled
         recorder = active(self.model)
         if recorder is None:
-            return jax.tree.map(self._noted, self.model(*args))
+            with self._settings.context():
+                return jax.tree.map(self._noted, self.model(*args))
         recorder.call()
         out = self.model(*args)
         recorder.end()
-        return out
+        return recorder.counted(out)
 
     def _noted(self, leaf):
         """``leaf``; says what its derivative is when one is taken for the first time."""
@@ -149,13 +150,13 @@ class BPTT(Learner):
         compiled: Any = self._compiled
         sequences, mask = request.sequences, request.mask
         numbers = {path: self._states.index(state) for path, state in request.weights.items()}
-        key = (*request.key, tuple(numbers.values()))
+        key = (*request.key, request.setting, tuple(numbers.values()))
         if key not in compiled:
             pure, run = self._make(request, list(numbers.values()))
             self._check_paths(pure, request, numbers)
             compiled[key] = pure, run
         pure, run = compiled[key]
-        used, _ = pure.trace(*first_of(sequences))
+        used, _ = pure.trace(*first_of((mask, *sequences)))
         used = sorted({*used, *numbers.values()})
         grads, last, losses, aux = self._apply(run, self._states.read(used), sequences, mask)
         self._states.write(last)
@@ -167,15 +168,15 @@ class BPTT(Learner):
         return run(values, sequences, mask)
 
     def _pure(self, request: Request) -> tuple[Pure, list[int]]:
-        """One step as a pure function with result ``(loss, aux)``, and the numbers of the states that it writes."""
+        """One step as a pure function ``(weight, *slices) -> (loss, aux)``, and the numbers of the states that it writes."""
 
-        def step(*slices):
-            with recording(Recorder(modules=self._modules)):
+        def step(weight, *slices):
+            with recording(Recorder(modules=self._modules, weight=weight)):
                 loss, aux = request.step_fn(*slices)
             return None if loss is None else u.get_mantissa(loss), aux
 
         pure = Pure(step, self._states)
-        _, written = pure.trace(*first_of(request.sequences))
+        _, written = pure.trace(*first_of((request.mask, *request.sequences)))
         return pure, written
 
     def _make(self, request: Request, numbers: list[int]) -> tuple[Pure, Callable]:
@@ -193,7 +194,7 @@ class BPTT(Learner):
         return pure, run
 
     def _check_paths(self, pure: Pure, request: Request, numbers: dict[Path, int]) -> None:
-        used, written = pure.trace(*first_of(request.sequences))
+        used, written = pure.trace(*first_of((request.mask, *request.sequences)))
         values = self._states.read({*used, *numbers.values()})
         total = partial(_total, pure, written, values, request.sequences, request.mask)
         for path, i in numbers.items():
@@ -215,5 +216,5 @@ def _total(
         new, out = pure({**fixed, **weights, **state}, *at)
         return like(state, {**state, **new}), out
 
-    last, (losses, aux) = jax.lax.scan(body, {i: values[i] for i in written}, sequences)
-    return jnp.zeros(()) if losses is None else jnp.sum(losses * mask), (last, losses, aux)
+    last, (losses, aux) = jax.lax.scan(body, {i: values[i] for i in written}, (mask, *sequences))
+    return jnp.zeros(()) if losses is None else jnp.sum(jnp.where(mask > 0, losses * mask, 0.0)), (last, losses, aux)

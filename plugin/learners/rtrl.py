@@ -24,6 +24,7 @@ from etrax.text import bytes_text, dotted
 from .bptt import BPTT
 from .learner import Outcome, Request, no_trace
 from .report import Report, report_of_parameters
+from .settings import check_claim, claim
 
 __all__ = ["RTRL"]
 
@@ -74,7 +75,8 @@ class RTRL(BPTT):
         """
         super().compile_graph(*args)
         self._trained = [self._states.index(state) for state in self.param_states.values()]
-        _, written = Pure(self.model, self._states).trace(*args)
+        with self._settings.context():
+            _, written = Pure(self.model, self._states).trace(*args)
         self._recurrent = [i for i in written if _is_inexact(self._states.all[i].value) and i not in self._trained]
         theta, h = (ravel_pytree(self._states.read(which))[0] for which in (self._trained, self._recurrent))
         needed = theta.size * (h.size + theta.size) * h.dtype.itemsize
@@ -83,6 +85,8 @@ class RTRL(BPTT):
                 f"RTRL of {theta.size} parameters and {h.size} state values needs {needed:,} bytes, more than `limit` = "
                 f"{self.limit:,}: use etrax.D_RTRL or etrax.BPTT, a smaller network or batch, or raise `limit`."
             )
+        self._carried = [self._states.all[i] for i in self._recurrent]
+        claim(self, self._carried)
         self.influence = brainstate.ShortTermState(jnp.zeros((theta.size, h.size), h.dtype))
 
     def report(self) -> Report:
@@ -149,6 +153,7 @@ class RTRL(BPTT):
         return {paths[i]: of(i) for i in self._recurrent if i in paths}
 
     def _run(self, request: Request) -> Outcome:
+        check_claim(self, self._carried)
         if request.trial:
             self.influence.value = jnp.zeros_like(self.influence.value)
         outcome = super()._run(request)
@@ -183,14 +188,14 @@ class RTRL(BPTT):
                 at, weight = at
 
                 def step(h, theta):
-                    new, (loss, aux) = pure({**fixed, **to_theta(theta), **state, **to_h(h)}, *at)
+                    new, (loss, aux) = pure({**fixed, **to_theta(theta), **state, **to_h(h)}, weight, *at)
                     new, loss = like(state, {**state, **new}), jnp.zeros(()) if loss is None else loss
                     return (ravel_pytree({i: new[i] for i in recurrent})[0], loss), (new, aux)
 
                 h = ravel_pytree({i: state[i] for i in recurrent})[0]
                 (_, loss), advance, (new, aux) = jax.linearize(step, h, theta, has_aux=True)
                 influence, slope = jax.vmap(advance)(influence, directions)  # (13), (14)
-                return (new, influence, total + weight * slope), (loss, aux)
+                return (new, influence, total + jnp.where(weight > 0, weight * slope, 0.0)), (loss, aux)
 
             start = {i: values[i] for i in written}
             carry = (start, influence, jnp.zeros_like(theta))

@@ -18,7 +18,7 @@ import brainunit as u
 import jax
 import numpy as np
 
-__all__ = ["CLOCK", "Settings", "claim", "claimed"]
+__all__ = ["CLOCK", "Settings", "check_claim", "claim"]
 
 CLOCK = (brainstate.environ.I, brainstate.environ.T)  # what moves with the steps of a simulation
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic)
@@ -127,10 +127,11 @@ def _value(thing: Any) -> Hashable:
         return "quantity", str(thing.unit), _value(thing.mantissa)
     if isinstance(thing, _PLAIN):
         return type(thing).__name__, thing
-    if isinstance(thing, jax.core.Tracer):
-        return "traced"  # left behind by a step that was compiled
     if isinstance(thing, np.ndarray | jax.Array) and thing.ndim == 0:
-        return str(thing.dtype), thing.item()
+        try:
+            return str(thing.dtype), thing.item()
+        except jax.errors.ConcretizationTypeError:
+            return "traced"  # left behind by a step that was compiled
     return type(thing).__name__, id(thing)
 
 
@@ -171,6 +172,10 @@ def claim(learner: Any, states: list[brainstate.State]) -> None:
     _claims.update({id(state): learner for state in states})
 
 
-def claimed(learner: Any, states: list[brainstate.State]) -> bool:
-    """Whether no other learner claimed one of the states since."""
-    return all(_claims.get(id(state)) is learner for state in states)
+def check_claim(learner: Any, states: list[brainstate.State]) -> None:
+    """Raise a RuntimeError if another learner claimed one of the states since."""
+    if any(_claims.get(id(state)) is not learner for state in states):
+        raise RuntimeError(
+            "another learner was compiled for the states of this model after this one, and each would advance them without "
+            "the traces of the other: use the newer, or build one model per learner."
+        )

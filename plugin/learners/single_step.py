@@ -1,0 +1,90 @@
+"""One step outside a step function: the trace meets whatever derivative is taken of its result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
+
+from etrax.engine.chunk import Engine, Traces
+from etrax.engine.handover import zero_cotangent
+from etrax.engine.ledger import Ledger
+from etrax.engine.pure import Values
+from etrax.engine.step import NOTHING
+
+__all__ = ["SingleStep"]
+
+
+class SingleStep:
+    """Single steps of one model.
+
+    Parameters
+    ----------
+    engine : Engine
+        Of a step without a loss, whose aux is what the step gives.
+    """
+
+    def __init__(self, engine: Engine):
+        def perturbed(values: Values, zeros, args):
+            new, out = engine.step.observe(values, zeros, NOTHING, *args)
+            return new, out.aux
+
+        self.engine = engine
+        self._advance = jax.jit(engine.advance)
+        self._perturbed: Callable = jax.jit(perturbed)
+
+    def run(self, held: Traces, args: tuple, ledger: Ledger) -> tuple[Traces, Any]:
+        """Run one step; returns the traces after it and its result, whose derivative they are part of.
+
+        Parameters
+        ----------
+        held : dict
+            What is held of the traces.
+        args : tuple
+            Arguments of the step.
+        ledger : Ledger
+            Says what is wrong where a derivative meets no trace.
+        """
+        engine, states = self.engine, self.engine.graph.states
+        values = states.read(engine.used)
+        old = {i: jax.lax.stop_gradient(v) if i in engine.written else v for i, v in values.items()}
+        frozen = jax.tree.map(jax.lax.stop_gradient, old)
+        held = self._advance(frozen, held, jax.tree.map(jax.lax.stop_gradient, args))
+        zeros = self._attach(old, held, args, ledger)
+        new, out = self._perturbed(old, zeros, args)
+        states.write(new)
+        return {name: engine.traces[name].keep(value) for name, value in held.items()}, out
+
+    def _attach(self, values: Values, held: Traces, args: tuple, ledger: Ledger) -> dict:
+        """Zeros for all states whose derivative with respect to the weights is the trace ``held``.
+
+        The trace was formed with ``values`` and ``args`` held.
+        """
+        engine = self.engine
+        asked: set[int] = set()
+
+        @jax.custom_vjp
+        def zeros(values, held, args):
+            return engine.step.zeros
+
+        def forward(*primals):
+            values, held, args = jax.tree.map(lambda leaf: leaf.value, primals)
+            asked.update(i for i, v in primals[0].items() if any(leaf.perturbed for leaf in jax.tree.leaves(v)))
+            return engine.step.zeros, (values, held, args)
+
+        def backward(residuals, back):
+            values, held, args = residuals
+            back = {name: v for name, v in back.items() if not isinstance(v, SymbolicZero)}
+            ledger.check_met(asked, set(back))
+            guarded, *_ = engine.guarded(values, held, args, args)
+            grads = {i: jax.tree.map(zero_cotangent, v) for i, v in values.items()}
+            for name, trace in engine.traces.items():
+                for i, g in trace.carried(guarded, held[name], back).items():
+                    grads[i] = jax.tree.map(jnp.add, grads[i], g)
+            return grads, *jax.tree.map(zero_cotangent, (held, args))
+
+        zeros.defvjp(forward, backward, symbolic_zeros=True)
+        return zeros(values, held, args)
