@@ -1,5 +1,7 @@
 """What is kept between chunks, and what happens inside one: exact where it says so, and by how much it is not elsewhere."""
 
+import re
+
 import brainstate
 import brainunit as u
 import jax
@@ -14,6 +16,8 @@ from test_gradient import Run, close, error, reference
 
 import etrax
 from etrax.engine.planning import Limits
+from etrax.neurons import ALIF
+from etrax.synapses import CUBA, AlignPostProj, Expon
 
 NAMES = ["recurrent alif", "recurrent shared synapse", "layered two leaky", "recurrent lif heterogeneous"]
 
@@ -287,6 +291,39 @@ def test_a_trace_in_bfloat16():
     assert 0 < error(run.grad(6), exact) < 2.0**-6
     leaves = jax.tree.leaves([t.value for t in run.learner.traces.values()])
     assert {leaf.dtype for leaf in leaves} == {jnp.dtype(jnp.bfloat16)}
+
+
+def test_a_trace_too_coarse_for_its_decay_is_warned_of():
+    """In steps of one it is off by more than 1 %, in chunks as long as the warning says by less."""
+    xs = jnp.asarray((np.random.default_rng(5).random((400, 1, 3)) < 0.3).astype(float)).at[100:350].set(0.0)
+    mask = (jnp.arange(400) >= 350).astype(float)
+
+    class Slow(brainstate.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.neu = ALIF(3, tau=20 * u.ms, tau_a=2000 * u.ms, beta=0.3 * u.mV)
+            comm = brainstate.nn.Linear(
+                3, 3, w_init=np.random.default_rng(1).normal(1.6, 4, (3, 3)) * u.mS, b_init=None
+            )
+            self.syn = AlignPostProj(comm=comm, syn=Expon(3, tau=10 * u.ms), out=CUBA(), post=self.neu)
+
+        def update(self, x):
+            self.syn(x)
+            return self.neu()
+
+    with pytest.warns(
+        UserWarning, match="`trace_dtype` bfloat16 is too coarse for the trace of syn: neu.a decays by"
+    ) as told:
+        coarse = etrax.compile(Slow(), etrax.D_RTRL, xs[0], batch_size=1, trace_dtype=jnp.bfloat16)
+    least = int(re.search(r"`chunk_size` of (\d+) or more", str(told[0].message)).group(1))
+    exact, found = etrax.compile(Slow(), etrax.D_RTRL, xs[0], batch_size=1), []
+    for learner, chunk in ((exact, None), (coarse, 1), (coarse, least)):
+        learner.reset_state()
+        grads = learner.etrace_grad(xs, step_fn=lambda x, run=learner: jnp.sum(run(x)), mask=mask, chunk_size=chunk)
+        found.append(u.get_mantissa(grads["syn", "comm", "weight"]["weight"]))
+    assert np.linalg.norm(found[0]) > 1e-6
+    wrong = [np.linalg.norm(g - found[0]) / np.linalg.norm(found[0]) for g in found[1:]]
+    assert wrong[0] > 0.01 > wrong[1]
 
 
 @pytest.mark.slow

@@ -143,18 +143,27 @@ def test_without_a_batch():
     same(gradient(NETS["per neuron"], etrax.D_RTRL, batch=None), gradient(NETS["per neuron"], etrax.BPTT, batch=None))
 
 
-@pytest.mark.slow
-def test_with_other_carries_constants_keep_their_trace():
-    expected = gradient(NETS["per neuron"], etrax.D_RTRL)
-
-    class Learner(etrax.D_RTRL):
-        def __init__(self, model):
-            super().__init__(model, carry="none")
-
-    got = gradient(NETS["per neuron"], Learner, chunks=(6,))
-    constants = {path: value for path, value in expected.items() if path[0] == "neu"}
-    assert len(constants) == 5
-    same({path: got[path] for path in constants}, constants)
+@pytest.mark.parametrize("single", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_without_a_carry_constants_are_cut_at_the_border_of_a_chunk_too(single):
+    """A cut is a chunk whose trace starts at zero, from the states that are."""
+    xs, ys = data(B)
+    cut, whole = (
+        etrax.compile(NETS["per neuron"](), etrax.D_RTRL, xs[0], batch_size=B, carry=carry)
+        for carry in ("none", "dense")
+    )
+    chunk, options = (1 if single else 6), {"reduction": "sum"}
+    expected: dict = {}
+    for start in range(0, len(xs), chunk):
+        part = slice(start, start + chunk)
+        grads = whole.etrace_grad(xs[part], ys[part], step_fn=lambda x, y: loss(whole(x), y), trial=True, **options)
+        expected = jax.tree.map(jnp.add, expected, grads) if expected else grads
+    if single:
+        grad = brainstate.transform.grad(lambda x, y: loss(cut(x), y), cut.param_states)
+        got = jax.tree.map(lambda g: g.sum(0), brainstate.transform.for_loop(lambda x, y: grad(x, y), xs, ys))
+    else:
+        got = cut.etrace_grad(xs, ys, step_fn=lambda x, y: loss(cut(x), y), chunk_size=chunk, **options)
+    assert sum(path[0] == "neu" for path in expected) == 5
+    same(got, expected)
 
 
 @pytest.mark.slow

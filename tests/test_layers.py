@@ -259,6 +259,16 @@ def test_the_trace_is_the_derivative_of_the_state(name):
         assert u.get_unit(got).has_same_dim(u.mV / u.get_unit(leaf))
 
 
+def test_the_trace_of_a_population_of_two_dimensions_begins_with_the_batch():
+    net = Net(linear((2, I), (2, 5), b_init=None), (2, 5))
+    learner = etrax.compile(net, etrax.D_RTRL, jnp.ones((B, 2, I)), batch_size=B)
+    learner(jnp.ones((B, 2, I)))
+    trace = learner.get_etrace_of("syn.comm.weight")["neu", "V"]["weight"]
+    assert trace.shape == (B, 2, I, 5)
+    alone = etrax.compile(Net(linear((2, I), (2, 5), b_init=None), (2, 5)), etrax.D_RTRL, jnp.ones((2, I)))
+    assert alone.get_etrace_of("syn.comm.weight")["neu", "V"]["weight"].shape == (2, I, 5)
+
+
 def test_a_convolution_is_carried_by_a_window():
     _, learner = gradient(etrax.D_RTRL, "Conv2d", True)
     assert "512 effective weights of 18 parameters" in str(learner.report())

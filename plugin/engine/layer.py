@@ -300,11 +300,12 @@ class Layer:
     def like_weight(self, item, state: brainstate.State, unit: u.Unit):
         """One state's full trace in the structure of a parameter, with units.
 
-        Shaped like the parameter with a leading batch axis; one value per neuron in front of that for a weight
-        that all synapses share. For a layer without a pattern, the trace of its effective weights and bias.
+        Shaped like the parameter with a leading batch axis; after that one value per neuron for a weight that all synapses
+        share, and one per place along the axes on which a dense layer does not act. For a layer without a pattern, the
+        trace of its effective weights and bias.
         """
-        batch = self.population.batch
-        rows = batch if self.rows == self.population.rows else (self.rows,)
+        shape = self.population.varshape
+        rows = (*self.population.batch, *(shape[:-1] if self.lead > 1 else ()))
         item = {k: v * self.connection.scale for k, v in item.items()}
         if self.pattern is None:
             return {k: v.reshape(*rows, *v.shape[1:]) for k, v in item.items()}

@@ -18,7 +18,7 @@ from etrax.engine.sources import TrainedConstant
 
 from .base import Trace
 
-__all__ = ["ConstantTrace"]
+__all__ = ["ConstantTrace", "UnkeptConstantTrace"]
 
 
 class ConstantTrace(Trace):
@@ -78,3 +78,26 @@ class ConstantTrace(Trace):
 
     def __str__(self) -> str:
         return ", ".join(f"{state} one per neuron" for state in self.kinds)
+
+
+class UnkeptConstantTrace(ConstantTrace):
+    """That of a constant, cut at the border of the chunk: only what its steps add is formed, and it is not kept."""
+
+    def zeros(self) -> dict[str, Any]:
+        """See `Trace.zeros`."""
+        return {}
+
+    def advance(self, held, M0, F, x=None) -> dict[str, Any]:
+        """See `Trace.advance`."""
+        return {s: jnp.broadcast_to(F[s], self.shape) for s in self.kinds}
+
+    def keep(self, held) -> dict[str, Any]:
+        """See `Trace.keep`."""
+        return {}
+
+    def carried(self, values, held, back) -> dict[int, Any]:
+        """See `Trace.carried`."""
+        return super().carried(values, held, {s: a for s, a in back.items() if s in held})
+
+    def __str__(self) -> str:
+        return "none"
