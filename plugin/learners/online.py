@@ -106,6 +106,11 @@ class OnlineLearner(Learner):
                     f"the model does not run on an example input of shape {_text(_shapes(args))} ({str(error).splitlines()[0]}): "
                     "check the number of inputs, and that `batch_size` is that of the input (None for an input without a batch axis)."
                 ) from error
+            except NotImplementedError as error:
+                raise ValueError(
+                    f"JAX cannot batch a layer of the model ({str(error).splitlines()[0]}): say what its weights connect with "
+                    "`etrax.register_pattern`, or give it to a projection as `comm` by itself, not inside another module."
+                ) from error
             graph = compiled.graph
             self.feedback_weights = made_of.error.prepare(graph, args)
             compiled.parts = compiled.parts._replace(routes=made_of.error.routes)
