@@ -24,6 +24,7 @@ os.environ |= {
 
 import brainstate
 import brainunit as u
+import hypothesis
 import jax
 import matplotlib
 import pytest
@@ -31,6 +32,11 @@ import pytest
 matplotlib.use("Agg")
 matplotlib.rcParams["figure.dpi"] = 50
 brainstate.environ.set(precision=64)
+
+# How many random networks the slow run tries (test_search.py): ``--hypothesis-profile=deep`` for more, others each time.
+hypothesis.settings.register_profile("usual", max_examples=150)
+hypothesis.settings.register_profile("deep", max_examples=500)
+hypothesis.settings.load_profile("usual")
 
 
 def hurry(yes: bool) -> None:

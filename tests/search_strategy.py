@@ -1,0 +1,155 @@
+"""How the networks of `search.py` are drawn: a strategy of hypothesis."""
+
+import contract
+import jax.numpy as jnp
+from hypothesis import strategies as st
+from search import LAYERS, Cells, Drawn, Way
+
+from etrax.contract.constant import declared
+
+KINDS = [str(row) for row in contract.primary(contract.NEURONS)]
+COMMON = ["LIF", "ALIF"] * 4 + [kind for kind in KINDS if kind != "BRF"] + ["BRF"]
+SHAPES = [(1,), (2,), (3,), (4,), (2, 2), (3, 1)]
+SPREAD = ("tau", "tau_a", "tau_w", "tau_syn", "R", "beta")
+SMOOTH = ["Sigmoid", "Arctan"]  # surrogates that are nowhere zero
+TOUGH = {"LIF", "ALIF", "IF", "LIFRef", "CubaLIF"}  # whose potential stays finite whatever comes in
+
+
+def learnable(kind):
+    """Constants of a kind of neurons that have a derivative."""
+    row = next(row for row in contract.NEURONS if str(row) == kind)
+    values = {name: c.default for name, c in declared(row.cls).items()} | row.constants
+    real = {k for k, v in values.items() if v is not None and jnp.issubdtype(jnp.result_type(v), jnp.inexact)}
+    return sorted(real - {"tau_ref"})
+
+
+LEARNABLE = {kind: learnable(kind) for kind in KINDS}
+
+
+def now_and_then(draw, values, otherwise, out_of=4):
+    """One of ``values`` in one of ``out_of`` networks."""
+    return draw(st.sampled_from(values)) if draw(st.integers(1, out_of)) == out_of else otherwise
+
+
+@st.composite
+def cells(draw, kind, scale, shapes, alike):
+    """Neurons that the output does not read yet; those that are ``alike`` have the same constants."""
+    learnt = now_and_then(draw, LEARNABLE[kind], None, 3)
+    return Cells(
+        kind,
+        shape=draw(st.sampled_from(shapes)),
+        reset="hard" if kind == "Izhikevich" else draw(st.sampled_from(["soft", "hard"])),
+        detach=now_and_then(draw, [True], False),
+        surrogate=draw(st.sampled_from(SMOOTH if scale != 1 else ["ReluGrad", "ReluGrad", "GaussianGrad", *SMOOTH])),
+        spread=tuple(n for n in SPREAD if not alike and n in LEARNABLE[kind] and draw(st.integers(1, 4)) == 4),
+        learnt=() if learnt is None else (learnt,),
+    )
+
+
+def conducts(name):
+    """Whether a filter of that name gives conductances."""
+    return any(row.conducts for row in contract.FILTERS if str(row) == name)
+
+
+@st.composite
+def way(draw, k, populations, first, layers, alike):
+    """A projection onto population ``k``; the ``first`` one is driven in the same step."""
+    now = ["x", *(f"z{j}" for j in range(k))]
+    before = [f"z{j}[-1]" for j in range(len(populations))]
+    sources = draw(st.lists(st.sampled_from(now + before), min_size=1, max_size=2, unique=True))
+    if first and not set(sources) & set(now):
+        sources = [draw(st.sampled_from(now)), *sources]
+    options = {"layer": draw(st.sampled_from(layers))}
+    synapses = [str(row) for row in contract.SYNAPSES if not row.name or (populations[k].shape == (4,) and not alike)]
+    options["synapse"] = draw(st.sampled_from(["", "Expon", *synapses]))
+    if options["synapse"]:
+        options["out"] = draw(st.sampled_from(["CUBA"] * 4 + ["COBA"] * 3 + ["MgBlock"]))
+        options["filter"] = now_and_then(draw, [str(row) for row in contract.primary(contract.FILTERS)], "", 4)
+        options["learnt"] = now_and_then(draw, [True], False, 5)
+        options["shared"] = not options["filter"] and not options["learnt"] and now_and_then(draw, [True], False, 3)
+        if options["shared"]:
+            options["out"] = "CUBA"
+        lower = [j for j in range(k) if len(populations[j].shape) == 1]
+        if options["filter"] and lower and draw(st.booleans()):
+            sources, options["told"] = [f"z{draw(st.sampled_from(lower))}"], True
+        else:
+            options["delay"] = now_and_then(draw, [(0,), (2,)] if alike else [(0,), (2,), (0, 1, 3), (1, 2)], (), 3)
+    if conducts(options.get("filter")):  # there is no synapse, and a bias would have no unit
+        options |= {"learnt": False, "layer": "Linear"}
+    if len(populations[k].shape) > 1 and options["layer"] in ("sparse", "one weight"):
+        options["layer"] = "Linear"
+    return Way(tuple(sources), **options)
+
+
+def sends_on(k, ways):
+    """Whether a population acts on the potential of another in the same step."""
+    return any(
+        f"z{k}" in w.sources and not (w.delay or w.filter) and w.synapse in ("", "Expon") for onto in ways for w in onto
+    )
+
+
+@st.composite
+def networks(  # noqa: PLR0913 - what is drawn is a network, in one piece
+    draw,
+    large=False,
+    longest=24,
+    scales=(1.0, 1.0, 1.0, 1e-6, 1e3),
+    layers=("Linear", *LAYERS),
+    shapes=SHAPES,
+    alike=False,
+    **fixed,
+):
+    """A network and how it is run.
+
+    Parameters
+    ----------
+    large : bool
+        Whether to draw several populations with several projections mostly; else one of each mostly, which compiles fast.
+    longest : int
+        Steps, at most.
+    scales, layers, shapes : tuple
+        What to choose from.
+    alike : bool
+        Whether the neurons of a population have the same constants and delays, and are one behind the other.
+    **fixed
+        Fields of `Drawn` that are not drawn.
+    """
+    scale = draw(st.sampled_from(scales))
+    count = draw(st.sampled_from([1, 2, 2, 3] if large else [1] * 8 + [2]))
+    kinds = draw(st.lists(st.sampled_from(COMMON), min_size=count, max_size=count))
+    if "BRF" in kinds:  # it has a step of its own
+        kinds = ["BRF"] * len(kinds)
+    if scale > 1:
+        kinds = [kind if kind in TOUGH else "LIF" for kind in kinds]
+    populations = [draw(cells(kind, scale, shapes, alike)) for kind in kinds]
+    ways = []
+    for k in range(len(kinds)):
+        ways.append([draw(way(k, populations, True, layers, alike))])
+        if draw(st.integers(1, 2 if large else 6)) == 2:
+            ways[k].append(draw(way(k, populations, False, layers, alike)))
+    reads = ["spikes", "V", "leaky", "untold", *(str(row) for row in contract.primary(contract.FILTERS))]
+    for k, c in enumerate(populations):
+        read = draw(st.sampled_from(reads))
+        if sends_on(k, ways) and draw(st.booleans()):
+            read = ""
+        populations[k] = Cells(**{**vars(c), "read": read})
+    length = draw(st.integers(6, max(6, longest // 2)))
+    pieces = draw(st.sampled_from([1, 2]))
+    chunk = draw(st.sampled_from([None, 1, length, max(1, length // 2), length - 1]))
+    options = {
+        "batch": draw(st.sampled_from([None, 1, 2, 3])),
+        "T": pieces * length,
+        "pieces": pieces,
+        "chunk": chunk,
+        "run": draw(st.sampled_from(["sequence", "sequence", "jit", "steps", "loop", "trial"])),
+        "mask": draw(st.sampled_from(["", "", "late", "uneven"])),
+        "data": draw(st.sampled_from(["even", "bursts"])),
+        "precision": now_and_then(draw, [32], 64, 6),
+        "seed": draw(st.integers(0, 10**6)),
+        "big": now_and_then(draw, [True], False, 6),
+    }
+    if len(kinds) > 1 and not large:
+        options["run"] = "sequence"  # the others trace it more often
+    if options["run"] in ("trial", "jit"):
+        options |= {"T": length, "pieces": 1}
+    return Drawn(tuple(populations), tuple(map(tuple, ways)), scale=scale, **options | fixed)
