@@ -147,7 +147,7 @@ class Engine:
 
         guarded = [first_order(leaf, partial(argument, k)) for k, leaf in enumerate(leaves)]
         values = {i: first_order(v, partial(name, i)) for i, v in values.items()}
-        return values, first_order(held, "a trace"), structure.unflatten(guarded)
+        return values, first_order(held, "a trace"), jax.tree.unflatten(structure, guarded)
 
     def _after(self, values: Values, slices: tuple) -> set:
         """Numbers of states, and of leaves of the arguments, that act on nothing that a gradient is made of but its signals."""
@@ -157,7 +157,7 @@ class Engine:
         def acts(moved, values, leaves) -> dict:
             at = {**values, **{i: v for i, v in moved.items() if i in values}}
             leaves = [moved.get(("slice", k), leaf) for k, leaf in enumerate(leaves)]
-            new, out = self.step.observe(at, self.step.zeros, NOTHING, *structure.unflatten(leaves))
+            new, out = self.step.observe(at, self.step.zeros, NOTHING, *jax.tree.unflatten(structure, leaves))
             populations = {i: v for i, v in new.items() if i in hidden}
             return {"acts": (out.x, out.varying, out.constant, populations)}
 

@@ -276,10 +276,9 @@ _KEEP = (
 def _remembered(paths: Paths) -> set:
     """Keys of the memories that reach the loss, at once or through each other."""
     memories = {state(m) for m in paths.memories}
-    read, grown = memories & paths.seen[LOSS], True
-    while grown:
-        grown = {m for key in read for m in paths.seen[key] & memories} - read
-        read |= grown
+    read: set = memories & paths.seen[LOSS]
+    while not (more := {m for key in read for m in paths.seen[key] & memories}) <= read:
+        read |= more
     return read
 
 

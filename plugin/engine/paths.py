@@ -131,10 +131,11 @@ class Paths:
         """What reaches the loss within the step; through layers and the neurons that they feed, where errors go there."""
         connections, structures = self.graph.connections.values(), self.graph.structures
         fed = {sent(c.name): [new(s) for s, d in structures[c.population].f if d == c.drive] for c in connections}
-        reached, grown = set(self.seen[LOSS]), True
-        while grown and not self.routes.cut:
+        reached: set = set(self.seen[LOSS])
+        while not self.routes.cut:
             above = {key for key, states in fed.items() if reached & {key, *states}}
-            grown = above - reached
+            if above <= reached:
+                break
             reached = reached.union(above, *(self.seen[key] for key in above))
         return frozenset(reached)
 
@@ -144,16 +145,16 @@ class Paths:
         graph = self.graph
         connections = list(graph.connections.values())
         own = [[new(h.name) for h in p.hidden] for p in graph.populations]
-        reached, grown = set(self.seen[LOSS]), True
-        while grown:
+        reached: set = set(self.seen[LOSS])
+        while True:
             found = {key for k in self.seen if k in reached for key in self.seen[k]}
             found |= {new(h.name) for h in graph.hidden if state(graph.states.index(h.state)) in reached}
             for i, states in enumerate(own):  # within a population everything may act on everything
                 if reached & {*states}:
                     found |= {*states, *(sent(c.name) for c in connections if c.population == i)}
-            grown = found - reached
+            if found <= reached:
+                return frozenset(reached)
             reached |= found
-        return frozenset(reached)
 
 
 class _Apart(Zeros):
