@@ -91,7 +91,7 @@ def by_learner(learner, chunk_size=None, loss=loss, seed=7, **options):
     xs, ys = inputs()
     learner.reset_state()
     brainstate.random.seed(seed)
-    step_fn = _STEPS.setdefault((id(learner), loss), lambda x, y: loss(learner(x), y))
+    step_fn = STEPS.setdefault((id(learner), loss), lambda x, y: loss(learner(x), y))
     grads, losses = learner.etrace_grad(
         xs, ys, step_fn=step_fn, chunk_size=chunk_size, reduction="sum", return_value=True, **options
     )
@@ -117,4 +117,4 @@ def error(found, right):
     return max(np.linalg.norm(flat(found[path]) - flat(g)) / size[path] for path, g in right.items())
 
 
-_STEPS: dict = {}  # one step function per learner, which is compiled once
+STEPS: dict = {}  # one step function per learner, which is compiled once

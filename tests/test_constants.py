@@ -153,9 +153,13 @@ def test_without_a_carry_constants_are_cut_at_the_border_of_a_chunk_too(single):
     )
     chunk, options = (1 if single else 6), {"reduction": "sum"}
     expected: dict = {}
+
+    def step(x, y):
+        return loss(whole(x), y)
+
     for start in range(0, len(xs), chunk):
         part = slice(start, start + chunk)
-        grads = whole.etrace_grad(xs[part], ys[part], step_fn=lambda x, y: loss(whole(x), y), trial=True, **options)
+        grads = whole.etrace_grad(xs[part], ys[part], step_fn=step, trial=True, **options)
         expected = jax.tree.map(jnp.add, expected, grads) if expected else grads
     if single:
         grad = brainstate.transform.grad(lambda x, y: loss(cut(x), y), cut.param_states)

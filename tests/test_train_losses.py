@@ -117,9 +117,9 @@ def test_nothing_is_filled_in_evaluation(loss):
     ("algorithm", "options"),
     [
         (etrax.D_RTRL, {}),
-        (etrax.EProp, {"feedback": "adaptive"}),
+        pytest.param(etrax.EProp, {"feedback": "adaptive"}, marks=pytest.mark.slow),
         pytest.param(etrax.DFA, {}, marks=pytest.mark.slow),
-        (etrax.BPTT, {}),
+        pytest.param(etrax.BPTT, {}, marks=pytest.mark.slow),
         pytest.param(etrax.RTRL, {}, marks=pytest.mark.slow),
     ],
 )
@@ -148,7 +148,8 @@ def test_the_last_batch_of_a_training_is_smaller(algorithm, options):
     )  # of the size that it was made for
 
 
-@pytest.mark.parametrize("stop", networks.thorough([2, 3, 4], 3))
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [2, 3, 4])
 def test_a_training_with_a_smaller_batch_is_resumed(stop, tmp_path):
     def run(folder, batches, **more):
         learner = learner_of(etrax.EProp, feedback="adaptive", feedback_seed=1)
@@ -164,6 +165,7 @@ def test_a_training_with_a_smaller_batch_is_resumed(stop, tmp_path):
     assert logs[0] == logs[1]
 
 
+@pytest.mark.slow
 def test_records_that_do_not_fill_the_last_batch():
     spikes = (np.random.default_rng(0).random((5, T, N_IN)) < 0.4).astype(np.int8)
     batches = data.Rasters(spikes, np.arange(5) % 2, dt=1 * u.ms).batches(3)

@@ -48,7 +48,7 @@ def options_of(algorithm: type[Learner] | str, carry: str = "dense", **others: A
     --------
     >>> import etrax
     >>> sorted(etrax.learners.options_of("eprop", carry="rank1"))
-    ['carry', 'decay', 'feedback', 'feedback_scale', 'feedback_seed', 'memory']
+    ['carry', 'decay', 'feedback', 'feedback_scale', 'feedback_seed', 'memory', 'strict']
     """
     names = options_in(chosen_learner(algorithm))
     if "carry" not in names:
