@@ -342,6 +342,7 @@ def searched(check, number, **choices):
             counts["silent"] += 1
             hypothesis.assume(False)
         except BaseException as error:
+            seen.discard((drawn.cells, drawn.ways))  # hypothesis tries it once more
             error.add_note(f"again:\n    {check.__name__}({drawn!r})")
             raise
 

@@ -14,7 +14,7 @@ from etrax.text import Table, dotted
 from .graph import Graph
 from .paths import HIDDEN, LOSS, Paths, new, sent, state
 from .signals import Signals, is_signalled
-from .sources import Connection, Source
+from .sources import Connection, Source, TrainedConstant
 from .step import Credit
 
 if TYPE_CHECKING:
@@ -154,6 +154,8 @@ class Ledger:
         """Parameters that act on neurons beside the layers of projections, or ahead of them."""
         paths, found = self.paths, []
         for number in self._parameters():
+            if any(isinstance(source, TrainedConstant) for source in self.sources_of(number)):
+                continue  # acts through spikes on others, as the weights behind them do
             keys = paths.seen[HIDDEN].union(*(paths.seen[sent(c.name)] for c in self.graph.connections.values()))
             if state(number) in keys:
                 states = ", ".join(paths.beside(number))
