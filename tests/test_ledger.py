@@ -27,6 +27,7 @@ from plainly import (
 
 import etrax
 from etrax.neurons import LeakyReadout
+from etrax.synapses import CUBA, AlignPostProj, Expon
 
 SLOW = pytest.mark.slow
 
@@ -96,6 +97,25 @@ class Foreign(One):
         return self.out(self.upper(self.way(self.neu())))
 
 
+class FedBack(One):
+    """The output comes back as an input, one step late, through a state of nobody."""
+
+    def __init__(self):
+        super().__init__()
+        self.back = projection(self.neu, linear(7, n_in=2, scale=5.0))
+
+    def init_state(self, batch_size=None, **kwargs):
+        self.last = brainstate.HiddenState(jnp.zeros((B, 2)))
+
+    def reset_state(self, batch_size=None, **kwargs):
+        self.last.value = jnp.zeros((B, 2))
+
+    def update(self, x):
+        self.back(self.last.value)
+        self.last.value = super().update(x)
+        return self.last.value
+
+
 # name -> network, who loses credit, where
 LOST = {
     "a leak behind the readout": (LeakBehind, r"out\.weight, syn\.comm\.weight is lost: leak\.m \(HiddenState\)"),
@@ -112,6 +132,10 @@ LOST = {
     "a layer ahead of the projection": (
         Encoded,
         r"encoder\.weight is lost: it acts on neu\.V, syn\.syn\.g outside a projection",
+    ),
+    "an output that is fed back": (
+        FedBack,
+        r"back\.comm\.weight, out\.weight, syn\.comm\.weight is lost: last \(HiddenState\)",
     ),
     "a layer beside the projections": (Foreign, r"way\.weight is lost: it acts on upper\.V outside a projection"),
 }
@@ -284,3 +308,19 @@ def test_the_account_of_a_stack():
     assert "later steps of what up enters (`through_depth`)" in rows["syn.comm.weight"]
     assert "spikes into loop at later steps" in rows["loop.comm.weight"]
     assert T == 8
+
+
+def test_spikes_in_a_delay_line_are_dropped_by_definition():
+    class Delayed(One):
+        def __init__(self):
+            super().__init__()
+            layer = linear(9, scale=3.0)
+            self.loop = AlignPostProj(comm=layer, syn=Expon(N), out=CUBA(), post=self.neu, delay=2 * u.ms)
+
+        def update(self, x):
+            self.loop(self.neu.get_spike())
+            self.syn(x)
+            return self.out(self.neu())
+
+    report = str(compiled(Delayed, strict=True).report())
+    assert "spikes into loop at later steps" in report

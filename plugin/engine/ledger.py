@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
+import brainstate
+import brainunit as u
 import jax
 import jax.numpy as jnp
 
@@ -115,11 +118,12 @@ class Ledger:
             old = {state(self.graph.states.index(h.state)) for h in states}
             for c in self.graph.connections.values():
                 read = self.paths.seen[sent(c.name)]
+                delayed = set().union(*(self.paths.seen[state(line)] for line in self._delays if state(line) in read))
                 if sent(c.name) not in self.paths.eventually:
                     continue
                 if read & own and (c.population != index):
                     now.append(c.name)
-                if read & old or (read & own and c.population == index):
+                if read & old or (read & own and c.population == index) or delayed & (own | old):
                     later.append(c.name)
         return sorted({*now}), sorted({*later})
 
@@ -166,10 +170,10 @@ class Ledger:
 
     def _memories(self) -> list[Outside]:
         """States of nobody that the loss reads at later steps."""
-        paths, read, found = self.paths, _remembered(self.paths), []
+        paths, found = self.paths, []
         for number in paths.memories:
             fed = self._fed(paths.seen[state(number)])
-            if state(number) in read and fed:
+            if state(number) in paths.eventually and fed and number not in self._delays:
                 where = f"{self._described(number)} remembers it for later steps, and no trace follows that"
                 found.append(Outside(fed, where, _KEEP))
         return found
@@ -211,6 +215,13 @@ class Ledger:
         acted = sensitive(lambda p: {i: v for i, v in comm({**values, **p}, x)[0].items() if i in memories}, params)
         return [i for i in memories if i in acted]
 
+    @cached_property
+    def _delays(self) -> frozenset[int]:
+        """Numbers of the memories in which projections keep what they send later."""
+        lines = [getattr(c.projection, "delay_line", None) for c in self.graph.connections.values()]
+        own = {id(s) for line in lines if isinstance(line, brainstate.nn.Module) for s in line.states().values()}
+        return frozenset(i for i in self.paths.memories if id(self.graph.states.all[i]) in own)
+
     def _fed(self, keys: set) -> tuple[str, ...]:
         """The parameters that act on what has a derivative by one of the keys."""
         graph, fed = self.graph, {self.name(i) for i in self._parameters() if state(i) in keys}
@@ -239,13 +250,17 @@ class Ledger:
         return [self.graph.states.index(s) for s in self.graph.params.values()]
 
     def _described(self, number: int) -> str:
-        return f"{self.name(number)} ({type(self.graph.states.all[number]).__name__})"
+        of = self.graph.states.all[number]
+        if id(of) in self.graph.paths:
+            return f"{self.name(number)} ({type(of).__name__})"
+        shape = " and ".join(str(u.math.shape(leaf)) for leaf in jax.tree.leaves(of.value))
+        return f"a {type(of).__name__} of shape {shape} that the step function writes"
 
     # -- in words --------------------------------------------------------------------------
 
     def table(self) -> list[str | Table]:
         """The account as a table, and a line for each memory outside."""
-        rows = [("parameter", "followed", "dropped by definition")]
+        rows, outside = [("parameter", "followed", "dropped by definition")], self.outside
         for path, param in self.graph.params.items():
             number = self.graph.states.index(param)
             now, later = self.ways(number)
@@ -253,10 +268,12 @@ class Ledger:
             dropped = [] if deep or not now else [f"later steps of what {', '.join(now)} enters (`through_depth`)"]
             if later and not self.credit.through_time:
                 dropped.append(f"spikes into {', '.join(later)} at later steps (multi-step)")
+            if any(dotted(path) in item.parameters for item in outside):
+                dropped.append("and outside, see below" if dropped else "nothing, but part is outside, see below")
             rows.append((dotted(path), self._followed(number), "; ".join(dropped) or "nothing"))
         lines: list[str | Table] = [Table(rows)]
-        if self.outside:
-            lines += ["", *(f"{item}." for item in self.outside)]
+        if outside:
+            lines += ["", *(f"{item}." for item in outside)]
         return lines
 
     def _followed(self, number: int) -> str:
@@ -270,8 +287,8 @@ class Ledger:
 
 _WHOLE = "use `vjp_method='multi-step'` of `etrax.D_RTRL`, whose chunks follow everything, or `etrax.BPTT`"
 _KEEP = (
-    "make it a filter of the population (`etrax.neurons.LeakyReadout(..., pre=neurons)`, or a filter with `pre=`), which has a trace, or "
-    + _WHOLE
+    _WHOLE
+    + ". A leak of spikes can be a filter of the population instead (`etrax.neurons.LeakyReadout(..., pre=neurons)`), which has a trace"
 )
 
 

@@ -57,7 +57,14 @@ class Population:
         self.synapses = [source for _, source in self.terms if isinstance(source, Synapse)]
         direct = [source for _, source in self.terms if not isinstance(source, Synapse)]
         self.direct = {id(s): Drive(dotted(paths.get(id(s), (s.name,))), "conductance") for s in direct}
-        self.parts = [*self.synapses, neuron, *neuron.filters]
+        # a filter that was replaced is no part of the model any more, though the neuron still knows it
+        self.parts = [*self.synapses, neuron, *(part for part in neuron.filters if id(part) in paths)]
+        for part in self.synapses:
+            if id(part) not in paths:
+                raise ValueError(
+                    f"{type(part).__name__} is attached to {dotted(paths[id(neuron)]) or type(neuron).__name__} but is not part of the model, and "
+                    "still drives the neurons: make projection and neurons anew together, or assign the projection to an attribute."
+                )
         self.hidden: list[Hidden] = []
         self.names: dict[int, dict[str, str]] = {}
         for part in self.parts:

@@ -32,6 +32,9 @@ from .settings import CLOCK, check_claim, claim
 __all__ = ["Composition", "EligibilityTrace", "OnlineLearner", "carry_of"]
 
 
+_CHANGED = "the model has changed since this learner was compiled so that its traces, populations or parameters are others now: compile again."
+
+
 class EligibilityTrace(brainstate.ShortTermState):
     """The eligibility trace of one projection: ``{state path: {"x": ..., "one": ...}}``, mantissas."""
 
@@ -148,10 +151,7 @@ class OnlineLearner(Learner):
             old: Any = self._compiled
             new = self._look(moving)
             if new.layout() != old.layout():
-                raise ValueError(
-                    "the model has changed since this learner was compiled so that its traces, populations or parameters are others now: "
-                    "compile again."
-                )
+                raise ValueError(_CHANGED)
             self._others[key] = new
             if len(self._others) > KEPT:
                 self._others.popitem(last=False)
@@ -294,6 +294,10 @@ class OnlineLearner(Learner):
                 f"`batch_size` is {batch_size} but the learner was compiled for {batch[0] if batch else None}: compile again "
                 "for another batch size."
             )
+        if {id(s) for s in self.model.states(brainstate.ParamState).values()} != {
+            id(s) for s in self.graph.params.values()
+        }:
+            raise ValueError(_CHANGED)
         brainstate.nn.reset_all_states(self.model, batch_size=batch[0] if batch else None, **kwargs)
         self._write_traces({name: trace.zeros() for name, trace in self._parts.traces.items()})
 

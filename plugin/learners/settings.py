@@ -31,6 +31,7 @@ _OPAQUE = (
     types.ModuleType,
     types.BuiltinFunctionType,
 )
+_LIBRARIES = ("brainstate", "brainunit", "braintools", "builtins", "etrax", "saiunit", "abc", "typing")
 _DEEPEST = 4  # how far objects that are no modules are looked into
 
 
@@ -40,7 +41,7 @@ class Settings:
     Parameters
     ----------
     model : brainstate.nn.Module
-        Its attributes that are NumPy arrays are taken over as copies that cannot be written to.
+        NumPy arrays in its attributes are taken over as copies that cannot be written to, and those in tuples are locked.
     """
 
     def __init__(self, model: brainstate.nn.Module):
@@ -83,7 +84,7 @@ class Settings:
     def _flat(self) -> list:
         flat: list[Any] = []
         for holder in self._holders:
-            flat += holder.values() if isinstance(holder, dict) else holder
+            flat += holder if isinstance(holder, list) else holder.values()
         return flat + [quantity.mantissa for quantity in self._quantities]
 
     def _look(self) -> Any:
@@ -105,17 +106,27 @@ class Settings:
         if isinstance(thing, dict | list):
             return type(thing).__name__, self._items(thing, depth)
         if isinstance(thing, tuple | set | frozenset):
+            for array in filter(_is_writeable, thing):
+                (array.mantissa if isinstance(array, u.Quantity) else array).flags.writeable = False
             return type(thing).__name__, tuple(self._walk(item, depth) for item in thing)
         depth = 0 if isinstance(thing, brainstate.nn.Module) else depth + 1
         if depth > _DEEPEST or not hasattr(thing, "__dict__"):
             return id(thing)
-        return type(thing).__name__, self._items(vars(thing), depth)
+        own = self._items(vars(thing), depth)
+        return type(thing).__name__, (*own, *(item for cls in type(thing).__mro__ for item in self._of_class(cls)))
+
+    def _of_class(self, cls: type) -> tuple:
+        """Attributes of a user's class, which an object reads as its own."""
+        if cls.__module__.partition(".")[0] in _LIBRARIES:
+            return ()
+        self._holders.append(vars(cls))
+        return tuple((name, _value(item)) for name, item in vars(cls).items())
 
     def _items(self, holder: dict | list, depth: int) -> Hashable:
         self._holders.append(holder)
         found = []
         for name, item in list(holder.items() if isinstance(holder, dict) else enumerate(holder)):
-            if depth == 0 and _is_writeable(item):
+            if _is_writeable(item):
                 item = holder[name] = _copy(item)
             found.append((name, self._walk(item, depth)))
         return tuple(found)
