@@ -7,7 +7,7 @@ r"""Adaptive exponential integrate-and-fire neuron.
     z = H((V - V_{th}) / (V_{th} - V_{reset}))
 
 Brette & Gerstner 2005, J. Neurophysiol. 94, eq. 1-4; the order of operations (w follows the new
-potential) is that of ``brainpy.state.AdExIF``. On the size of the time step see
+potential) is that of ``brainpy.state.AdExIF``. On the reset and the size of the time step see
 `etrax.neurons.ExpIF`.
 """
 
@@ -21,8 +21,9 @@ import brainunit as u
 
 from etrax.contract import Constant, argument
 
-from .integration import exponential
+from .integration import exponential, steepest_exponential
 from .membrane import AdaptiveMembrane
+from .threshold import hard_only
 
 __all__ = ["AdExIF"]
 
@@ -30,7 +31,12 @@ __all__ = ["AdExIF"]
 class AdExIF(AdaptiveMembrane):
     """Adaptive exponential integrate-and-fire neuron with states ``V`` (mV) and ``w`` (mA).
 
-    ``detach_reset`` concerns the reset of ``V`` only, not the adaptation.
+    The model has the hard reset only; ``detach_reset`` concerns the reset of ``V`` only, not the adaptation.
+
+    Raises
+    ------
+    ValueError
+        If ``spk_reset`` is not ``'hard'``.
     """
 
     R: Any = Constant(
@@ -48,9 +54,16 @@ class AdExIF(AdaptiveMembrane):
     V_initializer: Callable = argument(default=braintools.init.Constant(-65.0 * u.mV), doc="Initial potential.")
     w_initializer: Callable = argument(default=braintools.init.Constant(0.0 * u.mA), doc="Initial adaptation.")
     spk_fun: Callable = argument(default=braintools.surrogate.ReluGrad())
-    spk_reset: str = argument(default="soft")
+    spk_reset: str = argument(default="hard")
     name: str | None = argument(default=None)
+
+    def __post_init__(self) -> None:
+        hard_only(self, "AdExIF")
 
     def drift(self, V) -> tuple:
         """See `Drift.drift`."""
         return exponential(self, V)
+
+    def steepest(self):
+        """See `Drift.steepest`."""
+        return steepest_exponential(self)

@@ -20,7 +20,7 @@ import brainunit as u
 
 from etrax.contract import Constant, argument
 
-from .integration import quadratic
+from .integration import quadratic, steepest_quadratic
 from .membrane import AdaptiveMembrane
 
 __all__ = ["AdQuaIF"]
@@ -41,7 +41,7 @@ class AdQuaIF(AdaptiveMembrane):
     V_reset: Any = Constant(default=-68.0 * u.mV, below="V_th", doc="Reset potential.")
     V_rest: Any = Constant(default=-65.0 * u.mV, doc="Resting potential.")
     V_c: Any = Constant(default=-50.0 * u.mV, doc="Potential above which the membrane runs away without input.")
-    c: Any = Constant(default=0.07 / u.mV, doc="Strength of the quadratic term.")
+    c: Any = Constant(default=0.07 / u.mV, above=0, doc="Strength of the quadratic term.")
     a: Any = Constant(default=1.0 * u.siemens, doc="Adaptation by the potential.")
     b: Any = Constant(default=0.1 * u.mA, doc="Adaptation by a spike.")
     V_initializer: Callable = argument(default=braintools.init.Constant(-65.0 * u.mV), doc="Initial potential.")
@@ -53,3 +53,7 @@ class AdQuaIF(AdaptiveMembrane):
     def drift(self, V) -> tuple:
         """See `Drift.drift`."""
         return quadratic(self, V)
+
+    def steepest(self):
+        """See `Drift.steepest`."""
+        return steepest_quadratic(self)

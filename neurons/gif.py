@@ -21,7 +21,6 @@ from typing import Any
 import brainstate
 import braintools
 import brainunit as u
-import jax
 
 from etrax.contract import Constant, Neuron, argument
 from etrax.contract.jacobian import compose
@@ -97,7 +96,7 @@ class Gif(Neuron):
     def transition(self, V, I1, I2, V_th, *, current, delta) -> dict:
         """One exponential-Euler step of the equations above."""
         spike = self.get_spike(V, V_th)
-        V = self._reset(V, V_th, spike)
+        V = self.reset(V, spike, V_th)
         I1 = I1 + spike * (self.R1 * I1 + self.A1 - I1)
         I2 = I2 + spike * (self.R2 * I2 + self.A2 - I2)
         V_th = V_th + spike * (u.math.maximum(self.V_th_reset, V_th) - V_th)
@@ -130,7 +129,7 @@ class Gif(Neuron):
         decays = {"I1": decay_of(self.k1), "I2": decay_of(self.k2)}
         after, rest = None, self.V_rest
         if current.slope is not None:
-            after = self._reset(V, V_th, spike)
+            after = self.reset(V, spike, V_th)
             new = self.transition(V, I1, I2, V_th, current=current, delta=delta)
             rest = rest + self.R * (new["I1"] + new["I2"])
         d = leaky_jacobian(after, current, R=self.R, tau=self.tau, V_rest=rest)
@@ -142,11 +141,6 @@ class Gif(Neuron):
         step["V", "delta"] = 1.0
         rows = compose(step, kicked)
         return {(name, source): value for name, row in rows.items() for source, value in row.items()}
-
-    def _reset(self, V, V_th, spike):
-        """`Neuron.reset`, with the moving threshold."""
-        spike = jax.lax.stop_gradient(spike) if self.detach_reset else spike
-        return V - ((V_th if self.spk_reset == "soft" else jax.lax.stop_gradient(V)) - self.V_reset) * spike
 
     def _reset_row(self, V, V_th, spike, z) -> dict:
         """Derivatives of the potential after the reset."""

@@ -10,6 +10,9 @@ changes V' by
     dt phi(z) / tau dF + (dt / tau)^2 phi'(z) F dF'
 
 so that ``dV'/dV = e^z + (dt / tau)^2 phi'(z) F f''(V)``. For a leak, ``f'' = 0``: the step is exact.
+
+Where the drift runs away, as in the upstroke of a spike, a step that is longer than the upstroke would end at infinity. A
+step therefore starts no higher than where ``dt f'(V) / tau`` is 10: from there it ends far above any threshold as well.
 """
 
 from __future__ import annotations
@@ -26,6 +29,8 @@ __all__ = [
     "leaky_jacobian",
     "membrane_jacobian",
     "quadratic",
+    "steepest_exponential",
+    "steepest_quadratic",
 ]
 
 
@@ -84,6 +89,20 @@ def quadratic(neuron, V):
     """``f(V)`` of the quadratic neurons with its first two derivatives."""
     c, a, b = neuron.c, V - neuron.V_rest, V - neuron.V_c
     return c * a * b, u.maybe_decimal(c * (a + b)), 2.0 * c
+
+
+def steepest_exponential(neuron):
+    """The potential at which the drift of the exponential neurons grows e^10-fold in a step."""
+    return neuron.V_T + neuron.delta_T * u.math.log(1.0 + _growth(neuron))
+
+
+def steepest_quadratic(neuron):
+    """The same of the quadratic neurons."""
+    return 0.5 * (_growth(neuron) / neuron.c + neuron.V_rest + neuron.V_c)
+
+
+def _growth(neuron):
+    return u.maybe_decimal(10.0 * neuron.tau / brainstate.environ.get_dt())
 
 
 def decay_of(rate):

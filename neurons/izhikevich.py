@@ -21,7 +21,7 @@ import brainunit as u
 from etrax.contract import Constant, argument
 
 from .integration import adaptive_jacobian, decay_of, gain_of, membrane_jacobian
-from .threshold import FixedThreshold
+from .threshold import FixedThreshold, hard_only
 
 __all__ = ["Izhikevich"]
 
@@ -55,8 +55,7 @@ class Izhikevich(FixedThreshold):
     p3 = 140.0 * u.mV / u.ms
 
     def __post_init__(self) -> None:
-        if self.spk_reset != "hard":
-            raise ValueError(f"`spk_reset` is {self.spk_reset!r}, but Izhikevich's neuron resets to `c`: write 'hard'.")
+        hard_only(self, "Izhikevich's neuron", to="c")
 
     @property
     def V_reset(self):

@@ -3,11 +3,12 @@ r"""Leaky integrate-and-fire neuron with an absolute refractory period.
     \tau \dot V = -V + V_{rest} + R I(V),        z = H((V - V_{th}) / (V_{th} - V_{reset}))
 
 For :math:`\tau_{ref}` after a spike the potential stays where the reset put it, whatever comes in.
-A countdown of steps in the state says how long: it starts at
-:math:`\lceil \tau_{ref} / dt \rceil - 1` with a spike, so that spikes are at least
-:math:`\tau_{ref}` apart, and no clock is needed. Gerstner et al. 2014, Neuronal Dynamics, section
-1.3; the order of operations is that of ``brainpy.state.LIFRef``, which keeps the time of the last
-spike.
+A countdown of :math:`n = \lceil \tau_{ref} / dt \rceil` steps in the state says how long, and no clock is needed:
+the spike makes it :math:`-n`, the steps after it :math:`n - 1, ..., 1`, and at 1 the neuron moves again. In
+between it emits no spike and its surrogate derivative is zero, wherever the reset put the potential, so that
+spikes are at least :math:`\tau_{ref}` apart. Gerstner et al. 2014, Neuronal Dynamics, section 1.3; the order of
+operations is that of ``brainpy.state.LIFRef``, which keeps the time of the last spike, and which fires within
+the period where a soft reset leaves the potential above threshold.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ __all__ = ["LIFRef"]
 
 
 class LIFRef(FixedThreshold):
-    """Leaky integrate-and-fire neuron with states ``V`` (mV) and ``refractory`` (steps left, no unit).
+    """Leaky integrate-and-fire neuron with states ``V`` (mV) and ``refractory`` (steps left, negative at a spike, no unit).
 
     Examples
     --------
@@ -65,22 +66,36 @@ class LIFRef(FixedThreshold):
         """See `Dynamics.ranges`."""
         return {"refractory": (-3.0, 3.0)}
 
+    def get_spike(self, V=None, refractory=None):
+        """Spikes at the given (else the current) states, shape ``([batch,] *varshape)``; none while refractory."""
+        refractory = self.refractory.value if refractory is None else refractory
+        spike = super().get_spike(V)
+        return u.math.where(refractory > 0.0, 0.0 * spike, spike)
+
+    def spike_jacobian(self, V, refractory) -> dict:
+        """See `Neuron.spike_jacobian`."""
+        slope = super().spike_jacobian(V)["z", "V"]
+        return {("z", "V"): u.math.where(refractory > 0.0, 0.0 * slope, slope)}
+
     def transition(self, V, refractory, *, current, delta) -> dict:
         """One exponential-Euler step of the equation above, unless refractory."""
-        held = self.reset(V, self.get_spike(V))
+        rests = u.math.abs(refractory) > 1.0
+        held = self.reset(V, self.get_spike(V, refractory))
         free = brainstate.nn.exp_euler_step(lambda v: (-v + self.V_rest + self.R * current(v)) / self.tau, held)
-        V = u.math.where(refractory > 0.0, held, free + delta)
-        left = u.math.where(V >= self.V_th, self._steps() - 1.0, refractory - 1.0)
-        return {"V": V, "refractory": jax.lax.stop_gradient(u.math.maximum(left, 0.0))}
+        V = u.math.where(rests, held, free + delta)
+        left = u.math.where(V >= self.V_th, -self._steps(), 0.0)
+        left = u.math.where(rests, u.math.abs(refractory) - 1.0, left)
+        return {"V": V, "refractory": jax.lax.stop_gradient(left.astype(refractory.dtype))}
 
     def jacobian(self, V, refractory, *, current, delta) -> dict:
         """Closed form of the diagonal; a number of steps has no derivative."""
-        held = self.reset(V, self.get_spike(V)) if current.slope is not None else None
+        rests = u.math.abs(refractory) > 1.0
+        held = self.reset(V, self.get_spike(V, refractory)) if current.slope is not None else None
         d = leaky_jacobian(held, current, R=self.R, tau=self.tau, V_rest=self.V_rest)
-        free = u.math.where(refractory > 0.0, 0.0, 1.0)
+        free = u.math.where(rests, 0.0, 1.0)
         entries = {("V", source): free * value for source, value in d.items() if source != "V"}
-        kept = self.kept(V, self.spike_jacobian(V)["z", "V"])
-        entries["V", "V"] = u.math.where(refractory > 0.0, 1.0, d["V"]) * kept
+        kept = self.kept(V, self.spike_jacobian(V, refractory)["z", "V"])
+        entries["V", "V"] = u.math.where(rests, 1.0, d["V"]) * kept
         entries["V", "delta"] = free
         return entries
 

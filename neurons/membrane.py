@@ -24,11 +24,22 @@ class Drift(FixedThreshold):
         """``f(V)`` with its first two derivatives."""
         raise NotImplementedError(f"{type(self).__name__} must define `drift(V)`.")
 
-    def moved(self, V, current, less=None) -> dict:
-        """`membrane_jacobian` at the potential after the reset; ``less`` is subtracted from the drift."""
-        drift, slope, curvature = self.drift(V)
+    def steepest(self):
+        """The highest potential at which a step may start."""
+        raise NotImplementedError(f"{type(self).__name__} must define `steepest()`.")
+
+    def start(self, V, spike):
+        """Where the step starts from: the potential after the reset, but not so high that the step ends at infinity."""
+        return u.math.minimum(self.reset(V, spike), self.steepest())
+
+    def moved(self, V, spike, slope, current, less=None) -> tuple:
+        """`membrane_jacobian` at the start of the step, and what is kept of V there; ``less`` is subtracted from the drift."""
+        start = self.start(V, spike)
+        drift, steep, curvature = self.drift(start)
         drift = drift if less is None else drift - less
-        return membrane_jacobian(V, current, R=self.R, tau=self.tau, drift=drift, slope=slope, curvature=curvature)
+        kept = u.math.where(start < self.steepest(), self.kept(V, slope), 0.0)
+        d = membrane_jacobian(start, current, R=self.R, tau=self.tau, drift=drift, slope=steep, curvature=curvature)
+        return d, kept
 
 
 class Membrane(Drift):
@@ -40,19 +51,24 @@ class Membrane(Drift):
 
     def transition(self, V, *, current, delta) -> dict:
         """One exponential-Euler step."""
-        V = self.reset(V, self.get_spike(V))
+        V = self.start(V, self.get_spike(V))
         V = brainstate.nn.exp_euler_step(lambda v: (self.drift(v)[0] + self.R * current(v)) / self.tau, V)
         return {"V": V + delta}
 
     def jacobian(self, V, *, current, delta) -> dict:
         """Closed form of the diagonal."""
-        d = self.moved(self.reset(V, self.get_spike(V)), current)
-        d["V"] = d["V"] * self.kept(V, self.spike_jacobian(V)["z", "V"])
+        d, kept = self.moved(V, self.get_spike(V), self.spike_jacobian(V)["z", "V"], current)
+        d["V"] = d["V"] * kept
         return {**{("V", source): value for source, value in d.items()}, ("V", "delta"): 1.0}
 
 
 class AdaptiveMembrane(Drift):
     """Base class of neurons with an adaptation current, states ``V`` and ``w``."""
+
+    @property
+    def _ceiling(self):
+        """The highest potential that w follows: the height of an overshoot is no more than a number of the step."""
+        return self.V_th + 100.0 * self.span
 
     def initial(self, batch_size: int | None = None) -> dict:
         """See `Dynamics.initial`."""
@@ -66,19 +82,21 @@ class AdaptiveMembrane(Drift):
     def transition(self, V, w, *, current, delta) -> dict:
         """One exponential-Euler step, first of V and then of w."""
         spike = self.get_spike(V)
-        V, w = self.reset(V, spike), w + self.b * spike
+        V, w = self.start(V, spike), w + self.b * spike
 
         def rate(v):
             return (self.drift(v)[0] - self.R * w + self.R * current(v)) / self.tau
 
         V = brainstate.nn.exp_euler_step(rate, V) + delta
-        w = brainstate.nn.exp_euler_step(lambda w: (self.a * (V - self.V_rest) - w) / self.tau_w, w)
+        seen = u.math.minimum(V, self._ceiling)
+        w = brainstate.nn.exp_euler_step(lambda w: (self.a * (seen - self.V_rest) - w) / self.tau_w, w)
         return {"V": V, "w": w}
 
     def jacobian(self, V, w, *, current, delta) -> dict:
         """Closed form of the diagonal: the spike enters through the reset of V and the increment of w."""
         spike, slope_z = self.get_spike(V), self.spike_jacobian(V)["z", "V"]
-        d = self.moved(self.reset(V, spike), current, less=self.R * (w + self.b * spike))
+        d, kept = self.moved(V, spike, slope_z, current, less=self.R * (w + self.b * spike))
         decay = u.math.exp(-brainstate.environ.get_dt() / self.tau_w)
-        kept, kick, couple = self.kept(V, slope_z), self.b * slope_z, (1.0 - decay) * self.a
+        new = self.transition(V, w, current=current, delta=delta)["V"]
+        kick, couple = self.b * slope_z, u.math.where(new < self._ceiling, 1.0 - decay, 0.0) * self.a
         return adaptive_jacobian(d, "w", kept=kept, kick=kick, decay=decay, couple=couple)

@@ -18,7 +18,7 @@ import brainunit as u
 
 from etrax.contract import Constant, argument
 
-from .integration import quadratic
+from .integration import quadratic, steepest_quadratic
 from .membrane import Membrane
 
 __all__ = ["QuaIF"]
@@ -35,7 +35,7 @@ class QuaIF(Membrane):
     V_reset: Any = Constant(default=-68.0 * u.mV, below="V_th", doc="Reset potential.")
     V_rest: Any = Constant(default=-65.0 * u.mV, doc="Resting potential.")
     V_c: Any = Constant(default=-50.0 * u.mV, doc="Potential above which the membrane runs away without input.")
-    c: Any = Constant(default=0.07 / u.mV, doc="Strength of the quadratic term.")
+    c: Any = Constant(default=0.07 / u.mV, above=0, doc="Strength of the quadratic term.")
     V_initializer: Callable = argument(default=braintools.init.Constant(-65.0 * u.mV), doc="Initial potential.")
     spk_fun: Callable = argument(default=braintools.surrogate.ReluGrad())
     spk_reset: str = argument(default="soft")
@@ -44,3 +44,7 @@ class QuaIF(Membrane):
     def drift(self, V) -> tuple:
         """See `Drift.drift`."""
         return quadratic(self, V)
+
+    def steepest(self):
+        """See `Drift.steepest`."""
+        return steepest_quadratic(self)

@@ -7,7 +7,16 @@ from __future__ import annotations
 
 from etrax.contract import Neuron
 
-__all__ = ["FixedThreshold"]
+__all__ = ["FixedThreshold", "hard_only"]
+
+
+def hard_only(neuron: Neuron, who: str, to: str = "V_reset") -> None:
+    """A ValueError if a neuron whose upstroke only a reset to the constant ``to`` can end has another reset."""
+    if neuron.spk_reset != "hard":
+        raise ValueError(
+            f"`spk_reset` is {neuron.spk_reset!r}, but {who} resets to `{to}`: write 'hard'. A soft reset "
+            "would leave the potential on the upstroke of its spike."
+        )
 
 
 class FixedThreshold(Neuron):

@@ -64,12 +64,28 @@ class Projection(brainstate.nn.Module):
         x = args[0] if self.delay_line is None else self.delay_line(args[0])
         recorder = active(self) or active(self.post)
         try:
-            return self.comm(x) if recorder is None else recorder.projection(self, x)
+            return self._sized(self.comm(x)) if recorder is None else recorder.projection(self, x)
         except (u.UnitMismatchError, u.DimensionMismatchError) as error:
             raise ValueError(
                 f"`comm` of {self.name} mixes units ({' '.join(str(error).split())}): give weights and bias the same unit, e.g. "
                 "`b_init=braintools.init.ZeroInit(unit=u.mS)` beside `w_init=...(unit=u.mS)`, or `b_init=None`."
             ) from error
+
+    def _sized(self, y):
+        """What the layer gives, one value per neuron; a layer of the size of ``post`` may give one for all of them."""
+        shape, wanted = u.math.shape(y), tuple(self.post.varshape)
+        if shape[len(shape) - len(wanted) :] == wanted:
+            return y
+        declared = getattr(self.comm, "out_size", None)
+        if (declared if isinstance(declared, tuple) else (declared,)) == wanted:
+            try:
+                return u.math.broadcast_to(y, (*shape[: max(len(shape) - len(wanted), 0)], *wanted))
+            except ValueError:
+                pass
+        raise ValueError(
+            f"`comm` of {self.name} gives shape {shape}, but `post` {type(self.post).__name__} has shape {wanted}: give the "
+            "layer the size of `post`."
+        )
 
 
 def _in_size(comm):
@@ -221,7 +237,7 @@ class DeltaProj(Projection):
 
     Parameters
     ----------
-    *prefetch, comm, post, label
+    *prefetch, comm, post, label, delay
         See :class:`Projection`.
 
     Examples
@@ -240,8 +256,8 @@ class DeltaProj(Projection):
     (1.0, 1.0)
     """
 
-    def __init__(self, *prefetch, comm, post, label: str | None = None):
-        super().__init__(*prefetch, comm=comm, post=post, label=label)
+    def __init__(self, *prefetch, comm, post, label: str | None = None, delay=None):
+        super().__init__(*prefetch, comm=comm, post=post, label=label, delay=delay)
 
     def update(self, *args) -> None:
         """Weigh the input and hand it to the neurons."""

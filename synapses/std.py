@@ -3,7 +3,9 @@ r"""Short-term depression of spikes.
     \tau \dot x = 1 - x,        r = x,    x^+ = x - U x_{t-1} \text{ at a spike}
 
 A spike passes with the efficacy :math:`r`, from before the depletion, whose size counts from the value
-before the step. Abbott et al. 1997, Science 275; the order of operations is that of
+before the step. Where n spikes fall into one step, as in counts, the others follow the first one at once,
+each with :math:`r_k = x_{k-1}` and :math:`x_k = (1 - U) x_{k-1}`, and r is the sum (``brainpy.state.STD`` multiplies by
+n, which uses up more than there is). Abbott et al. 1997, Science 275; the order of operations is that of
 ``brainpy.state.STD``. The weighted spike is kept as a state, as in ``stp``.
 """
 
@@ -16,6 +18,8 @@ import brainunit as u
 import jax.numpy as jnp
 
 from etrax.contract import Constant, Filter, argument
+
+from .depletion import first_and_more, power
 
 __all__ = ["STD"]
 
@@ -40,16 +44,26 @@ class STD(Filter):
         return {"x": jnp.ones(shape, dtype), "r": jnp.zeros(shape, dtype)}
 
     def transition(self, x, r, *, z) -> dict:
-        """Recover, release, deplete."""
+        """Recover; release, deplete by the first spike and then by those that follow it."""
+        z, more = first_and_more(z)
         recovered = brainstate.nn.exp_euler_step(lambda x: (1.0 - x) / self.tau, x)
-        return {"x": recovered - z * self.U * x, "r": recovered * z}
+        left = recovered - z * self.U * x
+        kept, passed = self._more(more)
+        return {"x": left * kept, "r": recovered * z + left * passed}
 
     def jacobian(self, x, r, *, z) -> dict:
         """Closed form of the diagonal."""
         keep = u.math.exp(-brainstate.environ.get_dt() / self.tau)
+        z, more = first_and_more(z)
+        kept, passed = self._more(more)
         return {
-            ("x", "x"): keep - z * self.U,
-            ("x", "z"): -self.U * x,
-            ("r", "x"): z * keep,
-            ("r", "z"): 1.0 + keep * (x - 1.0),
+            ("x", "x"): (keep - z * self.U) * kept,
+            ("x", "z"): -self.U * x * kept,
+            ("r", "x"): z * keep + (keep - z * self.U) * passed,
+            ("r", "z"): 1.0 + keep * (x - 1.0) - self.U * x * passed,
         }
+
+    def _more(self, more) -> tuple:
+        """Of what the first spike leaves: what spikes that follow it leave, and what passes by them, 1 + (1 - U) + ..."""
+        kept = power(1.0 - self.U, more)
+        return kept, u.math.where(self.U > 0.0, (1.0 - kept) / u.math.where(self.U > 0.0, self.U, 1.0), more)

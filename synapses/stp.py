@@ -4,10 +4,16 @@ r"""Short-term plasticity: facilitation and depression of spikes.
 
     u^+ = u + U (1 - u_{t-1}),    r = u^+ x,    x^+ = x - u^+ x_{t-1} \text{ at a spike}
 
-The jumps count from the values before the step; a spike passes with the efficacy :math:`r`.
-Tsodyks, Pawelzik & Markram 1998, Neural Computation 10(4), eq. 2.5-2.8; the order of operations is
-that of ``brainpy.state.STP``. The weighted spike is kept as a state: it depends on ``x`` before its
-depletion, and only what is a state carries credit.
+The jumps count from the values before the step; a spike passes with the efficacy :math:`r`. Where n spikes
+fall into one step, as in counts, the others follow the first one at once, and r is the sum of what they release:
+
+    u_k = u_{k-1} + U (1 - u_{k-1}),    r_k = u_k x_{k-1},    x_k = x_{k-1} - r_k
+
+(``brainpy.state.STP`` multiplies by n, which releases more than there is). Tsodyks, Pawelzik & Markram 1998, Neural
+Computation 10(4), eq. 2.5-2.8; the order of operations is that of ``brainpy.state.STP``, and so is the start: ``x`` is
+rested, but ``u = U`` is what a spike just before would have left, so that a first spike passes with
+:math:`U + U (1 - U)` (0.2775), where a synapse at rest (u = 0), that of the source, has :math:`U` (0.15).
+The weighted spike is kept as a state: it depends on ``x`` before its depletion, and only what is a state carries credit.
 """
 
 from __future__ import annotations
@@ -19,6 +25,8 @@ import brainunit as u
 import jax.numpy as jnp
 
 from etrax.contract import Constant, Filter, argument
+
+from .depletion import first_and_more, power, power_slope
 
 __all__ = ["STP"]
 
@@ -50,7 +58,7 @@ class STP(Filter):
     output = "r"
 
     def initial(self, batch_size: int | None = None) -> dict:
-        """See `Dynamics.initial`: rested, and nothing released."""
+        """See `Dynamics.initial`: nothing depleted or released, and ``u = U``."""
         shape = self.varshape if batch_size is None else (batch_size, *self.varshape)
         dtype = brainstate.environ.dftype()
         return {
@@ -60,27 +68,46 @@ class STP(Filter):
         }
 
     def transition(self, u, x, r, *, z) -> dict:
-        """Relax, facilitate, release, deplete."""
+        """Relax; facilitate, release, deplete by the first spike and then by those that follow it."""
+        z, more = first_and_more(z)
         raised = brainstate.nn.exp_euler_step(lambda u: -u / self.tau_f, u) + z * self.U * (1.0 - u)
         recovered = brainstate.nn.exp_euler_step(lambda x: (1.0 - x) / self.tau_d, x)
-        return {"u": raised, "x": recovered - z * raised * x, "r": raised * recovered * z}
+        left = recovered - z * raised * x
+        kept, unused = self._more(raised, more)
+        return {
+            "u": 1.0 - kept * (1.0 - raised),
+            "x": left * unused,
+            "r": raised * recovered * z + left * (1.0 - unused),
+        }
 
     def jacobian(self, u, x, r, *, z) -> dict:
         """Closed form of the diagonal."""
         keep_u, keep_x = self._decays()
+        z, more = first_and_more(z)
         raised = keep_u * u + z * self.U * (1.0 - u)
         recovered = 1.0 + keep_x * (x - 1.0)
-        uu, uz = keep_u - z * self.U, self.U * (1.0 - u)
-        return {
-            ("u", "u"): uu,
-            ("u", "z"): uz,
-            ("x", "u"): -z * x * uu,
-            ("x", "x"): keep_x - z * raised,
-            ("x", "z"): -x * (raised + z * uz),
-            ("r", "u"): z * recovered * uu,
-            ("r", "x"): z * raised * keep_x,
-            ("r", "z"): recovered * (raised + z * uz),
+        left = recovered - z * raised * x
+        kept, unused = self._more(raised, more)
+        slope = -power_slope(1.0 - raised, more) * power(
+            1.0 - self.U, 0.5 * more * (more + 1.0)
+        )  # of unused, by raised
+        by_u = {"u": keep_u - z * self.U, "z": self.U * (1.0 - u)}
+        rows = {
+            "u": (-z * x * by_u["u"], z * recovered * by_u["u"]),
+            "x": (keep_x - z * raised, z * raised * keep_x),
+            "z": (-x * (raised + z * by_u["z"]), recovered * (raised + z * by_u["z"])),
         }
+        entries = {("u", source): kept * value for source, value in by_u.items()}
+        for source, (of_left, released) in rows.items():
+            depleted = left * slope * by_u[source] if source in by_u else 0.0
+            entries["x", source] = of_left * unused + depleted
+            entries["r", source] = released + of_left * (1.0 - unused) - depleted
+        return entries
+
+    def _more(self, raised, more) -> tuple:
+        """What spikes that follow the first leave: of ``1 - u``, and of ``x``."""
+        not_used = power(1.0 - raised, more) * power(1.0 - self.U, 0.5 * more * (more + 1.0))
+        return power(1.0 - self.U, more), not_used
 
     def _decays(self):
         dt = brainstate.environ.get_dt()

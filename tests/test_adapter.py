@@ -437,3 +437,12 @@ def test_what_is_no_module_is_refused():
         etrax.adapt(bp.LIF(N), "both")
     with pytest.raises(TypeError, match=r"`post` must be an etrax.Neuron"):
         DeltaProj(comm=brainstate.nn.Linear(N_IN, N), post=bp.LIF(N))
+
+
+def test_a_reset_may_change_the_batch():
+    """Of the states, and of what is returned."""
+    syn = etrax.adapt(bp.DualExpon(3))
+    syn.init_state(2)
+    syn.reset_state(5)
+    assert {state.value.shape for state in syn.hidden.values()} == {(5, 3)}
+    assert syn(jnp.ones((5, 3)) * u.mS).shape == (5, 3)

@@ -15,6 +15,7 @@ from networks import thorough
 from pathways import POPULATIONS, WAYS, compare, ways_of
 
 import etrax
+from etrax.contract import Current
 from etrax.contract.dependence import dependent
 
 neurons = pytest.mark.parametrize("row", NEURONS, ids=str)
@@ -149,6 +150,8 @@ def test_arguments_and_defaults_of_the_reference(row, library):
     named = inspect.signature(reference.__init__).parameters
     others = {k: p for k, p in named.items() if p.kind is not p.VAR_POSITIONAL and k != "self"}
     assert [k for k in mine if k not in ("detach_reset", "pre")] == list(others)
+    for name in row.differs:
+        assert repr(mine[name].default) != repr(others.pop(name).default)
     for name, parameter in others.items():
         ours, default = mine[name].default, parameter.default
         if isinstance(default, u.Quantity | float | str | None):
@@ -313,6 +316,77 @@ def test_a_long_run_stays_finite(row):
         assert np.abs(returned[-1000:]).max() > 0
         if row in NEURONS:
             assert 0.001 < returned.mean() < 0.9
+
+
+@neurons
+@pytest.mark.parametrize("precision", [32, 64])
+def test_a_hard_reset_forgets_the_overshoot(row, precision):
+    """To the last digit, however high the potential was, and beyond what the precision can count."""
+    if "hard" not in row.resets:
+        return
+    with brainstate.environ.context(precision=precision):
+        module = row.build(spk_reset="hard")
+        V = jnp.asarray([1e2, 1e8, 1e12, 1e30, np.inf], brainstate.environ.dftype())[:, None] * jnp.ones(N) * u.mV
+        V_reset = jnp.asarray(module.V_reset.to_decimal(u.mV), V.dtype)
+        np.testing.assert_array_equal(
+            module.reset(V, jnp.ones_like(V.mantissa)).to_decimal(u.mV), V_reset * jnp.ones(V.shape)
+        )
+        rest = {k: v * jnp.ones((5, 1), V.dtype) for k, v in module.initial().items()}
+        point = {**rest, "V": V, "current": row.drive, "delta": 0.0 * u.get_unit(row.jump)}
+        after = u.get_mantissa(module.transition(**contract.arguments(point))["V"])
+        assert np.isfinite(after).all()
+        np.testing.assert_array_equal(after, np.broadcast_to(after[:1], after.shape))
+
+
+@pytest.mark.parametrize("strength", [1e3, 1e5, -1e5])
+@neurons
+def test_under_strong_input_states_and_jacobians_stay_finite(row, strength):
+    for reset in row.resets or (None,):
+        with brainstate.environ.context(precision=32):
+            module = row.build(**({} if reset is None else {"spk_reset": reset}))
+            module.init_state()
+
+            def step(i, module=module):
+                drives = dict(current=Current(strength * row.drive, []), delta=0.0 * u.get_unit(row.jump))
+                entries = module.jacobian(**{k: s.value for k, s in module.hidden.items()}, **drives)
+                z = module.update(strength * row.drive)
+                return z, numbers({k: s.value for k, s in module.hidden.items()}), list(numbers(entries).values())
+
+            z, states, entries = brainstate.transform.for_loop(step, jnp.arange(300))
+            for value in jax.tree.leaves((z, states, entries)):
+                assert np.isfinite(value).all()
+            assert strength < 0 or z.mean() > 0.05
+
+
+@neurons
+def test_a_nan_in_an_input_is_seen(row):
+    module = row.build()
+    module.init_state()
+    for x in (1.0, np.nan, 1.0, 1.0):
+        spikes = module.update(row.drive * jnp.asarray([1.0, x] + [1.0] * (N - 2)))
+    np.testing.assert_array_equal(np.isnan(spikes), [False, True] + [False] * (N - 2))
+
+
+@neurons
+def test_a_start_above_threshold_is_a_warning(row):
+    with pytest.warns(UserWarning, match="2 of 4 neurons of .* start above .* at up to 1000 mV.*`V_initializer`"):
+        row.cls(N, **row.constants, V_initializer=np.array([-1e3, 1e3, 1e3, -1e3]) * u.mV).init_state()
+
+
+@some([*NEURONS, *PARTS], 4)
+def test_an_initializer_may_be_a_value(row):
+    """A scalar with its unit stands for all neurons."""
+    named = [k for k in inspect.signature(row.cls).parameters if k.endswith("_initializer")]
+    first = row.build()
+    first.init_state(2)
+    given = {k: getattr(first, k)((1,))[0] for k in named}
+    module = row.cls(*([N, 3] if row in contract.READOUTS else [N]), **row.constants, **given)
+    module.init_state(2)
+    for name, state in module.hidden.items():
+        assert state.value.shape == (2, N)
+        assert state.value.dtype == first.hidden[name].value.dtype
+        if name in {k.removesuffix("_initializer") for k in named}:
+            np.testing.assert_array_equal(numbers(state.value), numbers(first.hidden[name].value))
 
 
 # ---------------------------------------------------------------------------------------------------------- gradients

@@ -9,7 +9,7 @@ from test_synapses import N_IN, N_OUT, N, Stopped, T, backpropagated, close, dat
 
 import etrax
 from etrax.neurons import LIF
-from etrax.synapses import AMPA, COBA, CUBA, AlignPostProj, CurrentProj, Expon, InputDelay
+from etrax.synapses import AMPA, COBA, CUBA, AlignPostProj, CurrentProj, DeltaProj, Expon, InputDelay
 
 PER_NEURON = np.array([0.0, 1.0, 3.0, 2.0, 1.0, 0.0, 4.0, 2.0, 1.0])  # of the spikes of input and population
 
@@ -134,3 +134,18 @@ def test_wrong_uses_are_named():
     late = AlignPostProj(comm=comm, syn=Expon(N), out=CUBA(), post=neuron, delay=1.0 * u.ms)
     with pytest.raises(RuntimeError, match="with `delay=` has no states yet"):
         late(jnp.ones(N_IN))
+
+
+def test_a_jump_may_be_late():
+    """The spike of a step moves the potential two steps later."""
+    neuron = LIF(1, tau=1e9 * u.ms)
+    comm = brainstate.nn.Linear(1, 1, w_init=jnp.full((1, 1), 0.5) * u.mV, b_init=None)
+    projection = DeltaProj(comm=comm, post=neuron, delay=2.0 * u.ms)
+    brainstate.nn.init_all_states(projection)
+    neuron.init_state()
+    V = []
+    for x in (1.0, 0.0, 0.0, 0.0):
+        projection(jnp.full(1, x))
+        neuron()
+        V.append(float(neuron.V.value.to_decimal(u.mV)[0]))
+    np.testing.assert_allclose(V, [0.0, 0.0, 0.5, 0.5], rtol=1e-6)

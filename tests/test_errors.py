@@ -76,6 +76,11 @@ def test_constants():
 
 
 def test_constants_that_do_not_fit_each_other():
+    for cls in (etrax.neurons.ExpIF, etrax.neurons.AdExIF):
+        with pytest.raises(
+            ValueError, match=f"`spk_reset` is 'soft', but {cls.__name__} resets to `V_reset`: write 'hard'"
+        ):
+            cls(2, spk_reset="soft")
     with pytest.raises(ValueError, match="`spk_reset` is 'soft', but Izhikevich's neuron resets to `c`: write 'hard'"):
         Izhikevich(N, spk_reset="soft")
     with pytest.raises(

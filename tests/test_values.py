@@ -28,7 +28,7 @@ from etrax.neurons import (
     QuaIF,
     SEadLIF,
 )
-from etrax.synapses import COBA, CUBA, AlignPostProj, DeltaProj, Expon
+from etrax.synapses import COBA, CUBA, STD, STP, AlignPostProj, DeltaProj, DualExpon, Expon
 
 MINE = networks.package(etrax.neurons, etrax.synapses, etrax.neurons.LeakyReadout)
 
@@ -87,8 +87,8 @@ def test_same_arguments_and_defaults(name, reference):
 
     theirs = arguments(getattr(reference, name))
     mine = arguments(getattr(etrax.neurons, name, None) or getattr(etrax.synapses, name))
-    added = {"detach_reset"}
-    assert [k for k in mine if k not in added] == list(theirs)
+    added = {"detach_reset", "delay"}
+    assert [k for k in mine if k not in added] == [k for k in theirs if k not in added]
     for key in set(mine) & set(theirs):
         if isinstance(mine[key], u.Quantity | float | str | None):
             assert mine[key] == theirs[key]
@@ -155,7 +155,7 @@ def test_cuba_by_hand():
 
 LN2, ROOT = np.log(2.0), np.sqrt(0.5)
 QUADRATIC = dict(tau=1 * u.ms, V_rest=0 * u.mV, V_reset=0 * u.mV, V_th=5 * u.mV, V_c=4 * u.mV, c=LN2 / 4 / u.mV)
-EXPONENTIAL = dict(tau=1 * u.ms, V_rest=0 * u.mV, V_reset=0 * u.mV, V_th=3 * u.mV, V_T=1 * u.mV, delta_T=0.5 * u.mV)
+EXPONENTIAL = dict(tau=1 * u.ms, V_rest=0 * u.mV, V_reset=0.5 * u.mV, V_th=3 * u.mV, V_T=1 * u.mV, delta_T=0.5 * u.mV)
 ADAPTATION = dict(tau_w=HALF, a=1.0 * u.siemens, b=2.0 * u.mA)
 
 
@@ -176,7 +176,10 @@ def test_quadratic_by_hand():
 
 
 def test_exponential_by_hand():
-    """f = -V + e^(2V - 2)/2. At V = 1, f' = 0: a plain Euler step, f = -1/2. At 0.5, f = z/2 with z = 1/e - 1: V' = e^z/2."""
+    """f = -V + e^(2V - 2)/2. At V = 1, f' = 0: a plain Euler step, f = -1/2. A spike puts V to 0.5, where f = z/2 with
+
+    z = 1/e - 1: V' = e^z/2.
+    """
     start = braintools.init.Constant(1.0 * u.mV)
     V = [3.5, 0.5 * np.exp(np.exp(-1.0) - 1.0)]
     got = trajectory(ExpIF(1, **EXPONENTIAL, V_initializer=start), [3.0 * u.mA, 0.0 * u.mA], "V")
@@ -280,6 +283,103 @@ def test_delta_by_hand():
         net.neu()
         V.append(float(net.neu.V.value.to_decimal(u.mV)[0]))
     np.testing.assert_allclose(V, [0.8, 1.2, 0.1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("current", [3.0, 8.0, 20.0])
+@pytest.mark.parametrize("spk_reset", ["soft", "hard"])
+def test_refractory_neurons_never_fire_within_their_period(current, spk_reset):
+    neuron = LIFRef(1, tau=5 * u.ms, tau_ref=5 * u.ms, spk_reset=spk_reset)
+    spikes = trajectory(neuron, 30 * [current * u.mA])[:, 0]
+    assert np.diff(np.nonzero(spikes)[0]).min() >= 5
+
+
+@pytest.mark.parametrize(("dt", "count"), [(0.01, 12), (0.1, 11)])
+def test_an_upstroke_of_any_length_is_one_spike(dt, count):
+    """12 spikes in 100 ms at 0.002 ms; each is up to a step late, so that at 0.1 ms the twelfth comes after 100 ms."""
+    with brainstate.environ.context(dt=dt * u.ms, precision=32):
+        neuron = ExpIF(1)
+        neuron.init_state()
+        spikes = brainstate.transform.for_loop(lambda i: neuron(20.0 * u.mA), jnp.arange(round(100 / dt)))
+    assert int(spikes.sum()) == count
+
+
+@pytest.mark.parametrize("precision", [32, 64])
+@pytest.mark.parametrize("ratio", [0.1, 0.99, 0.9999, 0.999999, 1.0, 1.000001, 2.0])
+def test_dual_exponential_peaks_at_one_whatever_its_time_constants(ratio, precision):
+    """Also where they are equal, and cross; and its scale has a derivative there."""
+    with brainstate.environ.context(dt=0.1 * u.ms, precision=precision):
+        syn = DualExpon(1, tau_rise=10 * ratio * u.ms, tau_decay=10 * u.ms)
+        syn.init_state()
+        pulse = jnp.zeros(400).at[0].set(1.0) * u.mS
+        assert abs(float(brainstate.transform.for_loop(syn.advance, pulse).mantissa.max()) - 1.0) < 2e-4
+        slope = jax.grad(lambda tau: syn.replaced(tau_rise=tau * u.ms).scale())(10.0 * ratio)
+    log = np.log(ratio)  # r ** (r / (r - 1)) / 10, differentiated
+    expected = (
+        np.exp(1.0) / 2
+        if abs(ratio - 1) < 1e-3
+        else ratio ** (ratio / (ratio - 1)) * (ratio - 1 - log) / (ratio - 1) ** 2
+    )
+    np.testing.assert_allclose(10 * float(slope), expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 10])
+def test_spikes_of_one_step_follow_each_other(count):
+    """STP and STD, without time to recover; and the Jacobian where counts come in."""
+    stp, std = STP(1, tau_f=1e9 * u.ms, tau_d=1e9 * u.ms), STD(1, U=0.3, tau=1e9 * u.ms)
+    for module in (stp, std):
+        module.init_state()
+    used, left = [0.15], [1.0]
+    for _ in range(count):
+        used.append(used[-1] + 0.15 * (1 - used[-1]))
+        left.append(left[-1] * (1 - used[-1]))
+    np.testing.assert_allclose(stp(jnp.full(1, float(count))), 1 - left[-1], rtol=1e-6)
+    np.testing.assert_allclose((stp.u.value[0], stp.x.value[0]), (used[-1], left[-1]), rtol=1e-6)
+    np.testing.assert_allclose(std(jnp.full(1, float(count))), sum(0.7**k for k in range(count)), rtol=1e-6)
+    np.testing.assert_allclose(std.x.value, 0.7**count, rtol=1e-6)
+    for module, states in (
+        (stp, dict(u=0.3, x=0.7, r=0.2)),
+        (std, dict(x=0.7, r=0.2)),
+        (STP(1, U=1.0), dict(u=1.0, x=0.7, r=0.2)),
+    ):
+        point = {k: jnp.full(1, v) for k, v in states.items()} | {"z": jnp.full(1, float(count))}
+        for source, value in point.items():
+            by = jax.jvp(lambda v, s=source, m=module, p=point: m.transition(**{**p, s: v}), (value,), (jnp.ones(1),))[
+                1
+            ]
+            for target, slope in by.items():
+                entry = module.jacobian(**point).get((target, source), 0.0)
+                if count > 1 or source != "z":  # at one spike the first ends and the next begins
+                    np.testing.assert_allclose(entry, slope, rtol=1e-9, atol=1e-12)
+
+
+def test_counts_never_release_more_than_there_is():
+    """Five spikes in every tenth step."""
+    counts = jnp.where(jnp.arange(300) % 10 == 0, 5.0, 0.0)[:, None]
+    for module in (STP(1), STD(1, U=0.5)):
+        module.init_state()
+        released = brainstate.transform.for_loop(module.update, counts)
+        assert released.min() >= 0
+        assert released.max() < 5
+        assert 0 <= module.x.value[0] <= 1
+
+
+def test_a_layer_of_another_size_is_named_at_the_first_step():
+    def stepped(comm):
+        neuron = LIF(5)
+        projection = DeltaProj(comm=comm, post=neuron)
+        neuron.init_state(2)
+        projection(jnp.ones((2, 3)))
+        neuron()
+        return neuron.V.value
+
+    with pytest.raises(ValueError, match=r"`comm` of .* gives shape \(2, 1\), but `post` LIF has shape \(5,\)"):
+        stepped(brainstate.nn.Linear(3, 1, w_init=jnp.ones((3, 1)) * u.mV, b_init=None))
+    shared = stepped(brainstate.nn.AllToAll(3, 5, w_init=0.5 * u.mV))
+    np.testing.assert_allclose(shared.to_decimal(u.mV), np.full((2, 5), 1.5))
+    neuron = LIF(1)
+    neuron.init_state()
+    with pytest.raises(ValueError, match=r"state `V` of LIF has shape \(1,\), but its input makes it \(3,\)"):
+        neuron(jnp.ones(3) * u.mA)
 
 
 # ------------------------------------------------------------------------------------------------- use as modules

@@ -108,8 +108,9 @@ class Adapted(Dynamics):
     def reset_state(self, batch_size: int | None = None, **kwargs) -> None:
         """Give every state its initial value again."""
         brainstate.nn.reset_all_states(self.module, batch_size=batch_size, **kwargs)
-        if self.output is not None:
-            self.output.value = jax.tree.map(jnp.zeros_like, self.output.value)
+        if self.output is not None:  # whose batch may be another one now
+            out = self._observe_return(self._inner())
+            self.output.value = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), out)
 
     def _observe_return(self, states) -> Any:
         """Shape of what the update returns, if no state of the module stands for it; else None."""

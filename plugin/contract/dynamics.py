@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import brainstate
+import brainunit as u
 import jax
 import jax.numpy as jnp
 
@@ -100,13 +102,23 @@ class Dynamics(Declared, brainstate.nn.Dynamics):
             getattr(self, name).value = value
 
     def _start(self, batch_size: int | None) -> dict[str, Any]:
-        """The initial values in a definite dtype: a weakly typed state would change its type at the first step."""
+        """The initial values in shape, and in a definite dtype: a weakly typed state would change its type at the first step.
 
-        def definite(leaf):
-            return jnp.asarray(leaf, jnp.result_type(leaf))
+        An initialiser may be a value, one for all neurons; a state of its shape would grow at the first step.
+        """
+        shape = (*(() if batch_size is None else (batch_size,)), *self.varshape)
+
+        def definite(name, leaf):
+            if jnp.broadcast_shapes(jnp.shape(leaf), shape) != shape:
+                raise ValueError(
+                    f"the initial `{name}` of {type(self).__name__} has shape {jnp.shape(leaf)} but must be one value, or fit the "
+                    f"shape {shape} of {'the batch and ' if batch_size is not None else ''}the population: see `initial`."
+                )
+            dtype = jnp.result_type(leaf)
+            return jnp.broadcast_to(jnp.asarray(leaf, dtype if jnp.issubdtype(dtype, jnp.inexact) else float), shape)
 
         # one by one: mapped as a whole, the dict would come back in the order of the alphabet
-        return {name: jax.tree.map(definite, value) for name, value in self.initial(batch_size).items()}
+        return {n: jax.tree.map(partial(definite, n), value) for n, value in self.initial(batch_size).items()}
 
     def check_states(self) -> None:
         """Raise a RuntimeError unless the states exist."""
@@ -126,6 +138,12 @@ class Dynamics(Declared, brainstate.nn.Dynamics):
         old = {name: state.value for name, state in self.hidden.items()}
         new = self.transition(**old, **drives)
         recorder = active(self)
+        for name, value in new.items():
+            if u.math.shape(value) != u.math.shape(old[name]):
+                raise ValueError(
+                    f"the state `{name}` of {type(self).__name__} has shape {u.math.shape(old[name])}, but its input makes it "
+                    f"{u.math.shape(value)}: give an input of the size of the population and the batch size of `init_state`."
+                )
         values = new if recorder is None else recorder.part(self, old, drives, new)
         for name, state in self.hidden.items():
             state.value = values[name]

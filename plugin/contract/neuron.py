@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import braintools
 import brainunit as u
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from etrax.checks import check_unit
+from etrax.text import quantity_text
 
 from .arguments import argument
+from .bounds import known
 from .current import AffineCurrent, Current
 from .dynamics import Dynamics
 from .jacobian import Entries, automatic, derived
@@ -143,18 +148,42 @@ class Neuron(Dynamics):
         conductances: dict[Any, Any] = {("g", i): g for i, (_, g) in enumerate(current.terms)}
         return automatic(transition, conductances | point)
 
-    def reset(self, V, spike):
-        """Potential after the reset that ``spike`` causes."""
-        V_th = self.V_th if self.spk_reset == "soft" else jax.lax.stop_gradient(V)
+    def reset(self, V, spike, V_th=None):
+        """Potential after the reset that ``spike`` causes; ``V_th`` is the threshold where that is a state.
+
+        A hard reset gives ``V_reset`` to the last digit; to the gradient it is ``V - (V_held - V_reset) spike``.
+        """
         if self.detach_reset:
             spike = jax.lax.stop_gradient(spike)
-        return V - (V_th - self.V_reset) * spike
+        if self.spk_reset == "soft":
+            return V - ((self.V_th if V_th is None else V_th) - self.V_reset) * spike
+        V = self._landed(V)
+        held = jax.lax.stop_gradient(V)
+        # not held - (held - V_reset): after an overshoot that loses the digits of V_reset, in float32 all of them at 1e10 mV
+        return held * (1.0 - spike) + self.V_reset * spike + (V - held)
 
     def reset_size(self, V):
         """By how much a spike lowers the potential, as far as the gradient sees it: equation (44) of docs/mathematics.md."""
         if self.detach_reset:
             return None
-        return (self.V_th if self.spk_reset == "soft" else V) - self.V_reset
+        return (self.V_th if self.spk_reset == "soft" else self._landed(V)) - self.V_reset
+
+    def _landed(self, V):
+        """The potential, but for an overshoot beyond all numbers of its precision: infinity times no spike would be NaN."""
+        return u.math.where(u.get_mantissa(V) == jnp.inf, self.V_reset, V)
+
+    def init_state(self, batch_size: int | None = None, **kwargs) -> None:
+        """See `Dynamics.init_state`; warns of neurons that start above their threshold."""
+        super().init_state(batch_size, **kwargs)
+        spikes = known(self.get_spike(), u.UNITLESS) if "V_initializer" in vars(self) else None
+        if spikes is not None and np.any(spikes > 0):
+            V = u.math.max(self.V.value)
+            warnings.warn(
+                f"{int(np.sum(spikes > 0))} of {spikes.size} neurons of {type(self).__name__} start above their threshold, at up "
+                f"to {quantity_text(V, 'g')}, and spike at once: give `V_initializer` a potential below it, e.g. "
+                "`V_initializer=braintools.init.Constant(-65.0 * u.mV)`.",
+                stacklevel=2,
+            )
 
     def receive_jump(self, y) -> None:
         """Take a jump of the potential for the coming step."""
@@ -162,7 +191,10 @@ class Neuron(Dynamics):
         self._jumps.append(check_unit(y, unit, "the output of `comm`", f"the potential of {type(self).__name__}"))
 
     def update(self, x=0.0 * u.mA):
-        """One step; ``x`` is an external current. Returns the spikes of the new state, shape ``([batch,] *varshape)``."""
+        """One step; ``x`` is an external current. Returns the spikes of the new state, shape ``([batch,] *varshape)``.
+
+        They are NaN where a state is: else one NaN of an input would silence a neuron for ever, and nothing would say so.
+        """
         terms = [(out, out.take_cond()) for out, _ in self.receivers.values()]
         self.check_states()
         delta = u.maybe_decimal(u.Quantity(0.0, unit=u.get_unit(next(iter(self.hidden.values())).value)))
@@ -171,6 +203,8 @@ class Neuron(Dynamics):
             delta = delta + jump
         self.step(current=Current(x, terms), delta=delta)
         spikes = self.get_spike()
+        for state in self.hidden.values():
+            spikes = u.math.where(jnp.isnan(u.get_mantissa(state.value)), jnp.nan, spikes)
         recorder = active(self)
         if recorder is not None:
             recorder.emitted(self, spikes)
