@@ -7,6 +7,7 @@ from search import LAYERS, Cells, Drawn, Way
 
 from etrax.contract.constant import declared
 
+HARD = {str(row) for row in contract.NEURONS if row.resets == ("hard",)}
 KINDS = [str(row) for row in contract.primary(contract.NEURONS)]
 COMMON = ["LIF", "ALIF"] * 4 + [kind for kind in KINDS if kind != "BRF"] + ["BRF"]
 SHAPES = [(1,), (2,), (3,), (4,), (2, 2), (3, 1)]
@@ -38,7 +39,7 @@ def cells(draw, kind, scale, shapes, alike):
     return Cells(
         kind,
         shape=draw(st.sampled_from(shapes)),
-        reset="hard" if kind == "Izhikevich" else draw(st.sampled_from(["soft", "hard"])),
+        reset="hard" if kind in HARD else draw(st.sampled_from(["soft", "hard"])),
         detach=now_and_then(draw, [True], False),
         surrogate=draw(st.sampled_from(SMOOTH if scale != 1 else ["ReluGrad", "ReluGrad", "GaussianGrad", *SMOOTH])),
         spread=tuple(n for n in SPREAD if not alike and n in LEARNABLE[kind] and draw(st.integers(1, 4)) == 4),
