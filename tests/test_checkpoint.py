@@ -54,10 +54,15 @@ def test_damage_is_noticed_wherever_it_is(tmp_path):
         storage.load(tmp_path / "none.npz")
 
 
+def numbered(number):
+    """A checkpoint that holds nothing but its number."""
+    return {**dict.fromkeys(checkpoint.PARTS), "number": number}
+
+
 def test_the_newest_stay_and_the_best(tmp_path):
     store = checkpoint.Checkpoints(tmp_path, keep=2)
     for number in range(5):
-        store.save(number, {"number": number}, best=number == 1)
+        store.save(number, numbered(number), best=number == 1)
     assert [path.name for path in store.paths()] == ["checkpoint-000000003.npz", "checkpoint-000000004.npz"]
     assert storage.load(tmp_path / "best.npz")["number"] == 1
     for path in store.paths():
@@ -68,14 +73,14 @@ def test_the_newest_stay_and_the_best(tmp_path):
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     store = checkpoint.Checkpoints(tmp_path)
-    store.save(1, {"number": 1})
+    store.save(1, numbered(1))
 
     def full(*names):
         raise OSError("no space")
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="no space"):
-        store.save(1, {"number": 2})
+        store.save(1, numbered(2))
     monkeypatch.undo()
     assert store.latest()["number"] == 1
     assert len(list(tmp_path.iterdir())) == 1
@@ -86,8 +91,25 @@ def test_a_killed_process_leaves_only_a_draft(tmp_path):
         (tmp_path / f"{draft.name[:-4]}0.npz").write_bytes(b"half")  # what another process left
         draft.write_bytes(b"")
     (tmp_path / "checkpoint-000000001.npz").unlink()
-    assert checkpoint.Checkpoints(tmp_path).latest() is None
+    store = checkpoint.Checkpoints(tmp_path)
+    assert store.latest() is None
+    assert len(list(tmp_path.iterdir())) == 1  # whoever looks deletes nothing: it may be of a process that lives
+    store.tidy()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_of_another_version(tmp_path):
+    store = checkpoint.Checkpoints(tmp_path)
+    store.save(1, numbered(1))
+    assert store.latest()["number"] == 1  # without a number it is of the first version
+    store.save(2, {**numbered(2), "layout": checkpoint.LAYOUT + 1})
+    with pytest.raises(
+        ValueError, match=r"000002.npz' is of another version of etrax \(layout 2, here 1\): go on with that version"
+    ):
+        store.latest()
+    store.save(3, {"weights": 1})
+    with pytest.raises(ValueError, match="000003.npz' is no checkpoint of a training .it lacks identity"):
+        store.latest()
 
 
 @pytest.mark.parametrize(

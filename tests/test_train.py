@@ -419,10 +419,13 @@ def test_a_wrong_argument_leaves_what_is_finished(whole, tmp_path):
     shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
     files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(ValueError, match="'nothing', which fits no parameter"):
-        trained.short(tmp_path, constraints={"nothing": etrax.Clamp(low=0.0)})
+        trained.short(tmp_path, resume=True, constraints={"nothing": etrax.Clamp(low=0.0)})
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == files
-    trained.short(tmp_path, max_batches=1)  # a new one takes its place
-    assert checkpoint.Checkpoints(tmp_path).latest()["position"]["count"] == 1
+    with pytest.raises(
+        ValueError, match=r"holds a training that is finished \(40 batches, stopped by 'max_batches'\): go on with"
+    ):
+        trained.short(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == files
 
 
 @pytest.mark.slow
@@ -455,11 +458,12 @@ def test_other_options_do_not_resume(whole):
     with pytest.raises(ValueError, match="`clip_norm` is 2.0 but the training to resume was begun with 1.0"):
         trained.short(whole[0], resume=True, clip_norm=2.0)
     slow = braintools.optim.StepLR(base_lr=1e-3, step_size=7, gamma=0.7)
+    begun = braintools.optim.StepLR(base_lr=3e-2, step_size=7, gamma=0.7)
     for changes, message in (
         ({"optimizer": braintools.optim.Adam(lr=slow)}, "is Adam with the learning rate 0.001 but .* rate 0.03"),
         ({"loss": "stepwise_cross_entropy"}, "`loss` is stepwise_cross_entropy but .*begun with cross_entropy"),
     ):
-        given = {"optimizer": braintools.optim.Adam(lr=3e-2), **changes}
+        given = {"optimizer": braintools.optim.Adam(lr=begun), **changes}
         with pytest.raises(ValueError, match=message):
             etrax.train(trained.learner(), trained.Stream(), trained.options(), folder=whole[0], resume=True, **given)
 

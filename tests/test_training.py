@@ -250,7 +250,7 @@ def test_a_stopped_command_is_resumed(tmp_path, capsys, monkeypatch):
 
     for wrong, message in (
         (["--out", str(stopped)], "holds a training that is not finished"),
-        (["--resume", str(stopped), "--epochs", "3"], "`--epochs` is 3 but the training"),
+        (["--resume", str(stopped), "--neurons", "3"], "`--neurons` is 3 but the training"),
         (["--resume", str(tmp_path)], "holds no training (arguments.json"),
     ):
         with pytest.raises(SystemExit):

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from etrax import tasks
 from etrax.analysis.footprint import benchmark_figures
 from etrax.checks import check_seed, positive
+from etrax.files import writable_folder
 from etrax.network.model import build
 from etrax.network.weights import load_weights
 from etrax.training.logs import write_metrics
@@ -58,10 +59,17 @@ def run(words: Sequence[str]) -> int:
                 load_weights(args.weights, network)
             if args.out is not None and not Path(args.out).parent.is_dir():
                 raise ValueError(f"`out` {args.out!r} is in no folder that exists: make the folder first.")
+            if args.out is not None and Path(args.out).is_dir():
+                raise ValueError(
+                    f"`out` {args.out!r} is a folder: name a file in it, e.g. {args.out.rstrip('/')}/figures.csv."
+                )
+            if args.out is not None:
+                writable_folder(Path(args.out).parent)
             batch = next(iter(task.test(args.trials)))
         figures = benchmark_figures(network, jnp.asarray(batch.xs))
     print(figures)
     if args.out is not None:
-        write_metrics(args.out, [{"task": task.name, **figures.row()}])
+        with parser.reporting(1, *BAD_INPUT):
+            write_metrics(args.out, [{"task": task.name, **figures.row()}])
         print(f"written to {args.out}")
     return 0

@@ -16,7 +16,7 @@ from .parser import Parser
 
 __all__ = ["BAD_INPUT", "Plan", "carry_out"]
 
-BAD_INPUT = (ValueError, FileNotFoundError, ModuleNotFoundError)
+BAD_INPUT = (ValueError, OSError, ModuleNotFoundError)  # OSError: a file that cannot be read or written
 
 
 class Plan(Protocol):
@@ -49,9 +49,15 @@ def carry_out(parser: Parser, prepare: Callable[[], P], work: Callable[[P], None
             plan = prepare()
         try:
             # a bad record is found when it is read, by then there is work
-            with parser.reporting(1, FloatingPointError, *BAD_INPUT), parser.reporting(2, RecordError):
+            with (
+                parser.reporting(1, FloatingPointError, ValueError, ModuleNotFoundError),
+                parser.reporting(2, RecordError),
+            ):
                 work(plan)
         except KeyboardInterrupt:
             print(f"\nstopped; what was finished is in {plan.folder}; to go on: {go_on(plan)}", file=sys.stderr)
             return 130
+        except OSError as error:  # a full disk, say: what is written stays whole
+            told = f"{str(error).rstrip('.')}; what was finished is in {plan.folder}; to go on: {go_on(plan)}"
+            parser.exit(1, f"{parser.prog}: error: {told}\n")
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -21,8 +22,9 @@ from etrax.network.recording import record_trace, record_trial
 from etrax.network.weights import save_weights
 from etrax.training import Evaluation
 from etrax.training.evaluation import evaluate
+from etrax.training.folder import begun, claimed
 from etrax.training.logs import bar_of, write_metrics
-from etrax.training.trainer import unfinished
+from etrax.training.options import FREE
 
 from .options import add_files, add_network, add_training, settings_of
 from .parser import Parser
@@ -32,7 +34,7 @@ __all__ = ["make_parser", "run"]
 
 _CONTROLS = ("no_trace", "readout")
 _ARGUMENTS = "arguments.json"
-_FREE = ("out", "resume", "restart")  # not kept for resuming
+_NOT_KEPT = ("out", "resume", "restart")
 
 
 def make_parser() -> Parser:
@@ -49,9 +51,13 @@ def make_parser() -> Parser:
     files = parser.add_argument_group("files")
     files.add_argument("--out", metavar="DIR", help="folder to write to, made if need be (default: etrax-TASK)")
     files.add_argument(
-        "--resume", metavar="DIR", help="go on with the training in DIR, with the options it was begun with"
+        "--resume",
+        metavar="DIR",
+        help="go on with the training in DIR, with the options it was begun with; a finished one with more --epochs",
     )
-    files.add_argument("--restart", action="store_true", help="begin anew where an unfinished training lies in --out")
+    files.add_argument(
+        "--restart", action="store_true", help="begin anew where a training lies in --out, finished or not"
+    )
     add_files(files)
     add_network(parser)
     how = parser.add_argument_group("training")
@@ -67,9 +73,10 @@ def run(words: Sequence[str]) -> int:
     """Run the command; returns the exit status."""
     parser = make_parser()
     args = parser.parse_args(words)
-    return carry_out(
-        parser, lambda: _prepare(args), _train, lambda plan: f"etrax train {args.task} --resume {plan.folder}"
-    )
+    with contextlib.ExitStack() as held:
+        return carry_out(
+            parser, lambda: _prepare(args, held), _train, lambda plan: f"etrax train {args.task} --resume {plan.folder}"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +92,7 @@ class _Plan:
 
 
 # -- before it begins ----------------------------------------------------------------------
-def _prepare(args: argparse.Namespace) -> _Plan:
+def _prepare(args: argparse.Namespace, held: contextlib.ExitStack) -> _Plan:
     """Everything that bad input can break, before any long work."""
     if args.resume is not None:
         _recall(args, Path(args.resume))
@@ -95,43 +102,55 @@ def _prepare(args: argparse.Namespace) -> _Plan:
     check_seed(args.seed)
     task, recipe, changes = settings_of(args)
     folder = writable_folder(args.resume or args.out or f"etrax-{task.name}")
+    held.enter_context(claimed(folder, "out" if args.resume is None else "resume"))
     if args.resume is None:
-        _begin(args, folder)
+        _make_room(folder, args.restart)
+    _keep(args, folder)
     methods = (args.method, *(() if args.no_controls else (m for m in _CONTROLS if m != args.method)))
     return _Plan(task, recipe, methods, changes, folder, args.resume is not None)
 
 
-def _begin(args: argparse.Namespace, folder: Path) -> None:
-    """Make room for a new training, and note how it was begun."""
-    runs = folder / "runs"
-    if args.restart:
-        shutil.rmtree(runs, ignore_errors=True)
-    for method in METHODS:
-        if unfinished(runs / method):
-            raise ValueError(
-                f"{str(folder)!r} holds a training that is not finished: go on with `--resume {folder}`, begin anew with "
-                "`--restart`, or name another folder with `--out`."
-            )
-    kept = {name: value for name, value in vars(args).items() if name not in _FREE}
+def _make_room(folder: Path, restart: bool) -> None:
+    """Refuse to write over a training, or delete it if that is asked for."""
+    runs, weights = folder / "runs", folder / "weights.npz"
+    if restart:
+        if runs.is_dir():
+            shutil.rmtree(runs)
+        for path in (weights, folder / "metrics.csv"):  # its figures are drawn anew
+            path.unlink(missing_ok=True)
+    there = next(filter(None, (begun(runs / method) for method in METHODS)), "")
+    if there or weights.exists():
+        raise ValueError(
+            f"{str(folder)!r} holds {there or 'the weights of a training'}: go on with `--resume {folder}`, and more `--epochs` if it "
+            "is finished, begin anew with `--restart`, or name another folder with `--out`."
+        )
+
+
+def _keep(args: argparse.Namespace, folder: Path) -> None:
+    """Note the options, for resuming."""
+    kept = {name: value for name, value in vars(args).items() if name not in _NOT_KEPT}
     with atomic(folder / _ARGUMENTS) as draft:
         draft.write_text(json.dumps(kept, indent=2) + "\n")
 
 
 def _recall(args: argparse.Namespace, folder: Path) -> None:
-    """Set the options to those that the training in the folder was begun with."""
+    """Set the options to those that the training in the folder was begun with, but for those that may change."""
     if args.out is not None or args.restart:
         raise ValueError("`--resume` goes on in its own folder: leave `--out` and `--restart` out.")
     path = folder / _ARGUMENTS
     try:
         kept = json.loads(path.read_text())
+        if not isinstance(kept, dict):
+            raise ValueError("no options in it")
     except (OSError, ValueError) as error:
         raise ValueError(
             f"`resume` {str(folder)!r} holds no training ({path.name}: {error}): name the folder it was begun in."
         ) from error
     for name, value in vars(args).items():
-        if name in _FREE:
+        given = value is not None and value is not False
+        if name in _NOT_KEPT or (given and name in FREE):
             continue
-        if value is not None and value is not False and value != kept.get(name):
+        if given and value != kept.get(name):
             option = name if name == "task" else "--" + name.replace("_", "-")
             raise ValueError(
                 f"`{option}` is {value} but the training in {str(folder)!r} was begun with {kept.get(name)}: leave it out."
@@ -152,7 +171,7 @@ def _train(plan: _Plan) -> None:
                 recipe,
                 method=method,
                 folder=folder / "runs" / method,
-                resume=plan.resume,
+                resume=plan.resume and (folder / "runs" / method).is_dir(),
                 progress=bar,
                 on_epoch=partial(_write_all, folder / "metrics.csv", tuple(rows)),
                 **plan.changes,

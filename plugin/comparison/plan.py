@@ -31,6 +31,7 @@ from etrax.plots.style import save
 from etrax.tasks import Recipe, Task
 from etrax.text import Table, as_html
 from etrax.training.evaluation import evaluate
+from etrax.training.folder import claimed
 from etrax.training.logs import bar_of
 
 from .report import draw, markdown, summary, table_of
@@ -152,7 +153,9 @@ class Comparison:
             return
         before = _read(path)
         for name in dict.fromkeys([*before, *self.settings]):
-            if before.get(name) != self.settings.get(name):
+            if before.get(name, self.settings.get(name)) != self.settings.get(
+                name
+            ):  # one of a later version may be missing
                 raise ValueError(
                     f"`{name}` is {self.settings.get(name)} but the runs in {str(self.folder)!r} have {before.get(name)}: give "
                     "that, or name another folder."
@@ -180,7 +183,18 @@ class Comparison:
         -------
         dict
             The content of ``results.json``.
+
+        Raises
+        ------
+        ValueError
+            If another process runs in the folder, or a file of a run is damaged.
+        OSError
+            If the disk is full or the folder has gone; what is finished stays.
         """
+        with claimed(self.folder):
+            return self._run_all(progress)
+
+    def _run_all(self, progress: bool) -> dict[str, Any]:
         missing, runs = self.missing(), self.folder / "runs"
         runs.mkdir(exist_ok=True)
         remove_drafts(runs, "*")
@@ -270,7 +284,11 @@ def _text(value: Any) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text())
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} is damaged ({error}): delete it, and what it held is made again.") from error
+    return content
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

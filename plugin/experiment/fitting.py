@@ -16,6 +16,7 @@ from etrax.network.model import RecurrentALIF, build
 from etrax.tasks import Recipe, Task
 from etrax.tasks.base import seed_of
 from etrax.training.constraints import Dale
+from etrax.training.folder import epochs_at_first
 from etrax.training.logs import bar_of
 from etrax.training.options import TrainOptions
 from etrax.training.trainer import train
@@ -90,7 +91,8 @@ def fit(  # noqa: PLR0913 - keyword arguments that the docstring explains one by
     seed : int
         Of initial weights, order of trials and training spikes.
     optimizer, schedule : str
-        Keys of ``OPTIMIZERS`` and ``SCHEDULES``; a schedule takes a step at the end of each epoch.
+        Keys of ``OPTIMIZERS`` and ``SCHEDULES``; a schedule takes a step at the end of each epoch. When a training is
+        resumed with more epochs, it goes on as it was made for those at first: the cosine stays at its lowest rate.
     folder, resume, progress, on_epoch
         As in `etrax.train`.
     **changes
@@ -139,7 +141,8 @@ def fit(  # noqa: PLR0913 - keyword arguments that the docstring explains one by
         kept = [{k: v for k, v in row.items() if not (task.regression and k.endswith("accuracy"))} for row in history]
         return [{"method": method, **row} for row in kept]
 
-    rate = SCHEDULES[schedule](recipe.learning_rate, recipe.epochs)
+    epochs = epochs_at_first(folder, recipe.epochs) if resume and folder is not None else recipe.epochs
+    rate = SCHEDULES[schedule](recipe.learning_rate, epochs)
     own = isinstance(progress, bool)
     bar = bar_of(task.updates(recipe.batch_size) * recipe.epochs, disable=not progress) if own else progress
     bar.set_description(chosen.title, refresh=False)

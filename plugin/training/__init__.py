@@ -2,9 +2,10 @@
 
 from .constraints import Clamp, Dale
 from .evaluation import Evaluation, evaluate
+from .folder import unfinished
 from .losses import LOSSES, Loss
 from .options import TrainOptions
-from .trainer import TrainResult, train, unfinished
+from .trainer import TrainResult, train
 
 __all__ = [
     "LOSSES",

@@ -9,32 +9,38 @@ from pathlib import Path
 from typing import Any
 
 import brainstate
-import braintools
 import jax.numpy as jnp
 import numpy as np
 
 from etrax.files import remove_drafts
 from etrax.storage import load, save
 
-__all__ = ["Checkpoints", "optimizer_states", "pack_random", "unpack_random"]
+__all__ = ["LAYOUT", "PARTS", "Checkpoints", "check_same", "pack_random", "unpack_random"]
+
+LAYOUT = 1  # what a checkpoint holds, and under which names; those without a number are read as 1
+PARTS = ("identity", "states", "random", "position", "data", "best", "log_size")
 
 
 class Checkpoints:
     """The checkpoints of one training in one folder: the newest ones, by number of batches, and the best.
 
+    Looking at them changes nothing in the folder; whoever writes holds it, see `etrax.training.folder`.
+
     Parameters
     ----------
     folder : path
-        Made if need be.
+        Where they are.
     keep : int
         How many of the newest stay.
     """
 
     def __init__(self, folder: str | os.PathLike, keep: int = 3):
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
         self.keep = keep
         self.last: Path | None = None
+
+    def tidy(self) -> None:
+        """Delete the drafts that killed processes left."""
         remove_drafts(self.folder, "checkpoint-*.npz")
         remove_drafts(self.folder, "best.*.npz")
 
@@ -60,7 +66,7 @@ class Checkpoints:
         Raises
         ------
         ValueError
-            If there are files and none is whole.
+            If there are files and none is whole, or the newest one is of another version.
         """
         bad = []
         for path in reversed(self.paths()):
@@ -71,6 +77,7 @@ class Checkpoints:
                 continue
             if bad:
                 warnings.warn(f"{' '.join(bad)} Going on from {str(path)!r}.", stacklevel=2)
+            _check_layout(path, content)
             self.last = path
             return content
         if bad:
@@ -83,33 +90,39 @@ class Checkpoints:
             path.unlink(missing_ok=True)
 
 
+def _check_layout(path: Path, content: Mapping[str, Any]) -> None:
+    layout = content.get("layout", 1)
+    if layout != LAYOUT:
+        raise ValueError(
+            f"checkpoint {str(path)!r} is of another version of etrax (layout {layout}, here {LAYOUT}): go on with that version, or "
+            "begin anew in another folder."
+        )
+    if missing := [part for part in PARTS if part not in content]:
+        raise ValueError(
+            f"file {str(path)!r} is no checkpoint of a training (it lacks {', '.join(missing)}): move it out of the folder."
+        )
+
+
+def check_same(saved: Mapping[str, str], given: Mapping[str, str]) -> None:
+    """A ValueError for a setting that is not what the training was begun with; a setting of a later version may be missing."""
+    for name, value in given.items():
+        if saved.get(name, value) != value:
+            new, old = _apart(value, saved[name])
+            raise ValueError(
+                f"`{name}` is {new} but the training to resume was begun with {old}: give that, or start anew."
+            )
+
+
+def _apart(new: str, old: str, longest: int = 200) -> tuple[str, str]:
+    """Both, or of long ones the part from where they differ."""
+    if max(len(new), len(old)) <= longest:
+        return new, old
+    common = os.path.commonprefix([new, old])  # noqa: RUF071 - characters are meant, not folders
+    start = max(common.rfind("("), common.rfind(" ")) + 1
+    return f"...{new[start : start + 60]}...", f"...{old[start : start + 60]}..."
+
+
 # -- what else a training goes on with ------------------------------------------------------
-def optimizer_states(optimizer: Any) -> dict[str, brainstate.State]:
-    """All states of an optimizer of braintools and of the schedules in it, by name; not the parameters."""
-    found: dict[str, brainstate.State] = {}
-    seen: set[int] = set()
-
-    def visit(name: str, thing: Any) -> None:
-        if isinstance(thing, brainstate.ParamState) or id(thing) in seen:
-            return
-        if isinstance(thing, brainstate.State):
-            seen.add(id(thing))
-            found[name] = thing
-        elif isinstance(thing, braintools.optim.Optimizer | braintools.optim.LRScheduler):
-            seen.add(id(thing))
-            for key in sorted(vars(thing)):
-                visit(f"{name}.{key}", vars(thing)[key])
-        elif isinstance(thing, list | tuple):
-            for i, item in enumerate(thing):
-                visit(f"{name}.{i}", item)
-        elif isinstance(thing, dict):
-            for key, item in thing.items():
-                visit(f"{name}.{key}", item)
-
-    visit("optimizer", optimizer)
-    return found
-
-
 def pack_random() -> dict[str, Any]:
     """The random states of `brainstate.random` and of NumPy's global generator."""
     kind, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002 - packages draw from it

@@ -37,6 +37,7 @@ class Feed:
             raise TypeError(f"`task` must be a task, a function or an iterable of batches, got {type(data).__name__}.")
         self._data, self._options = data, options
         self._iterator: Any = None
+        self._ended = False
 
     def start(self, epoch: int, batch: int = 0, state: Any = None) -> None:
         """Go to a batch of an epoch."""
@@ -44,7 +45,7 @@ class Feed:
             batches = self._data.train(self._options.batch_size, seed=self._options.seed, epoch=epoch)
         else:
             batches = self._data(epoch) if callable(self._data) else self._data
-        self._iterator = iter(batches)
+        self._iterator, self._ended = iter(batches), False
         if state is not None and hasattr(self._iterator, "restore"):
             self._iterator.restore(state)
         else:
@@ -69,10 +70,14 @@ class Feed:
 
     def next(self) -> Any | None:
         """The next batch; None at the end of the epoch."""
-        return next(self._iterator, None)
+        batch = next(self._iterator, None)
+        self._ended = batch is None
+        return batch
 
     def state(self) -> Any:
-        """The iterator's own account of where it is, if it keeps one."""
+        """The iterator's own account of where it is, if it keeps one and the next epoch does not begin with another."""
+        if self._ended and self._iterator is not self._data:
+            return None
         return self._iterator.state() if self._restores() else None
 
     def _restores(self) -> bool:

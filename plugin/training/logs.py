@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import os
@@ -15,7 +16,9 @@ from tqdm import tqdm
 
 from etrax.files import atomic
 
-__all__ = ["COLUMNS", "Log", "bar_of", "write_metrics"]
+__all__ = ["COLUMNS", "HEADER", "LOG", "Log", "bar_of", "write_metrics"]
+
+LOG = "log.csv"
 
 COLUMNS = (
     "batch",
@@ -29,6 +32,7 @@ COLUMNS = (
     "validation_accuracy",
     "validation_rate_hz",
 )
+HEADER = ",".join(COLUMNS).encode()
 
 
 class Log:
@@ -49,13 +53,22 @@ class Log:
     Raises
     ------
     ValueError
-        If ``log.csv`` is shorter than ``size``.
+        If ``log.csv`` is shorter than ``size``, or cannot be written.
     ModuleNotFoundError
         If TensorBoard is asked for and no package is installed that writes for it.
     """
 
     def __init__(self, folder: str | os.PathLike, *, tensorboard: bool = False, size: int | None = None):
-        self.path = Path(folder) / "log.csv"
+        self.path = Path(folder) / LOG
+        try:
+            self._open(size)
+        except OSError as error:
+            raise ValueError(
+                f"`folder`: {str(self.path)!r} cannot be written ({error.strerror}): move away what is in its place, or name another folder."
+            ) from error
+        self._curves = self._open_curves(Path(folder)) if tensorboard else None
+
+    def _open(self, size: int | None) -> None:
         if size is None:
             self._file = open(self.path, "w", newline="")
             csv.writer(self._file).writerow(COLUMNS)
@@ -67,7 +80,6 @@ class Log:
                 )
             os.truncate(self.path, size)
             self._file = open(self.path, "a", newline="")
-        self._curves = self._open_curves(Path(folder)) if tensorboard else None
 
     def _open_curves(self, folder: Path) -> Any:
         shutil.rmtree(folder / "tensorboard" / "run", ignore_errors=True)
@@ -102,7 +114,8 @@ class Log:
 
     def close(self) -> None:
         """Write out what is left."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # of a row that could not be written, which has been told
+            self._file.close()
         if self._curves is not None:
             self._curves.save()
             self._curves.finalize()

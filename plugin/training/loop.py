@@ -12,17 +12,17 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import brainstate
-import braintools
 import numpy as np
 
 from etrax.data.batch import fields
 from etrax.storage import pack_states, unpack_states
 
 from .checking import windowed
-from .checkpoint import Checkpoints, pack_random, unpack_random
+from .checkpoint import LAYOUT, Checkpoints, check_same, pack_random, unpack_random
 from .evaluation import Evaluation
 from .feed import Feed
 from .logs import Log
+from .optimizers import learning_rate, reduces_on_plateau
 from .options import TrainOptions
 
 __all__ = ["Loop", "Position"]
@@ -91,6 +91,8 @@ class Loop:
         All states by name, and the trained parameters among them.
     identity : dict
         What must be the same on resuming.
+    begun_with : dict
+        What may change on resuming, as it was at the start.
     """
 
     options: TrainOptions
@@ -101,6 +103,7 @@ class Loop:
     states: dict[str, brainstate.State]
     params: dict[str, brainstate.State]
     identity: dict[str, str]
+    begun_with: dict[str, Any]
     bar: Any
     on_epoch: Callable | None = None
     store: Checkpoints | None = None
@@ -116,9 +119,10 @@ class Loop:
         """Train to the end, from a checkpoint or from the start."""
         data = None
         if saved is not None:
-            _check_same(saved["identity"], self.identity)
+            check_same(saved["identity"], self.identity)
             unpack_states(self.states, saved["states"])
             self.at, self.best, data = Position(**saved["position"]), saved["best"], saved["data"]
+            self.begun_with = saved.get("begun_with", self.begun_with)
             self._began -= self.at.seconds
         with contextlib.ExitStack() as stack:
             if self.store is not None:
@@ -178,11 +182,9 @@ class Loop:
             at.totals[key] = at.totals.get(key, 0.0) + (weight * measured[key] if weight else 0.0)
         if not weights[0]:
             measured["loss"] = math.nan
-        row = (
-            {**measured, "learning_rate": float(self.optimizer.current_lr)} if at.count % options.log_every == 0 else {}
-        )
-        if options.schedule_every == "batch":
-            self._advance_schedule()
+        row = {**measured, "learning_rate": learning_rate(self.optimizer)} if at.count % options.log_every == 0 else {}
+        if options.schedule_every == "batch" and not reduces_on_plateau(self.optimizer):
+            self.optimizer.lr.step()
         last = options.max_batches is not None and at.count >= options.max_batches
         if options.validate_every is None:
             due = last
@@ -204,8 +206,8 @@ class Loop:
             self._write(self.validate())
         at.seconds = time.perf_counter() - self._began
         at.history.append(at.row())
-        if self.options.schedule_every == "epoch":
-            self._advance_schedule()
+        if self.options.schedule_every == "epoch" and not reduces_on_plateau(self.optimizer):
+            self.optimizer.lr.step()
         at.epoch, at.batch, at.totals, at.weights = at.epoch + 1, 0, {}, {}
         if self.on_epoch is not None:
             self.on_epoch(at.history)
@@ -239,14 +241,6 @@ class Loop:
             f"{(steps[-1] + 1) * dt} only: no step counts; choose a window that meets it."
         )
 
-    def _advance_schedule(self) -> None:
-        schedule = self.optimizer.lr
-        if isinstance(schedule, braintools.optim.ReduceLROnPlateau):
-            if self.at.validation:
-                schedule.step(self.at.validation["validation_loss"])
-        else:
-            schedule.step()
-
     # -- validation ----------------------------------------------------------------------
 
     def validate(self) -> dict[str, float]:
@@ -271,6 +265,8 @@ class Loop:
         else:
             at.best_loss, at.since_best = held_out.loss, 0
             self.best = pack_states(self.params)
+        if reduces_on_plateau(self.optimizer):
+            self.optimizer.lr.step(held_out.loss)
         return at.validation
 
     # -- what is written -----------------------------------------------------------------
@@ -281,20 +277,28 @@ class Loop:
             return
         self.at.seconds = time.perf_counter() - self._began
         content = {
+            "layout": LAYOUT,
+            "begun_with": self.begun_with,
             "identity": self.identity,
             "states": pack_states(self.states),
             "random": pack_random(),
             "position": dataclasses.asdict(self.at),
             "data": self.feed.state(),
             "best": self.best,
-            "log_size": self.log.size(),
         }
-        self.store.save(self.at.count, content, best=best)
+        try:
+            content["log_size"] = self.log.size()
+            self.store.save(self.at.count, content, best=best)
+        except OSError as error:
+            raise self._unwritten("the checkpoint", error) from error
 
     def _write(self, row: dict[str, float]) -> None:
         if row and self.log is not None:
             known = {key: value for key, value in row.items() if value == value}  # an accuracy may be NaN
-            self.log.write({"batch": self.at.count, "epoch": self.at.epoch + 1, **known})
+            try:
+                self.log.write({"batch": self.at.count, "epoch": self.at.epoch + 1, **known})
+            except OSError as error:
+                raise self._unwritten("the log", error) from error
 
     def _show(self) -> None:
         row = self.at.row()
@@ -305,17 +309,25 @@ class Loop:
         self.bar.update()
 
     def _failure(self, measured: dict[str, float], fault: str) -> str:
-        at = self.at
-        good = (
-            f"the last good checkpoint is {str(self.store.last)!r}"
-            if self.store and self.store.last
-            else "no checkpoint was made"
-        )
+        at, good = self.at, self._good()
         return (
             f"training failed at batch {at.count} (epoch {at.epoch + 1}, batch {at.batch} of it): {fault}; loss {measured['loss']:g}, "
             f"norm of the gradient {measured['gradient_norm']:g}; {good}. If the data are right, lower the learning rate or set "
             "`clip_norm`."
         )
+
+    def _unwritten(self, what: str, error: OSError) -> OSError:
+        assert self.store is not None
+        told = OSError(
+            f"{what} of batch {self.at.count} cannot be written to {str(self.store.folder)!r} ({error.strerror or error}); {self._good()}. "
+            "Make room there, or bring the folder back, and go on with `resume=True`."
+        )
+        told.errno = error.errno
+        return told
+
+    def _good(self) -> str:
+        last = self.store and self.store.last
+        return f"the last good checkpoint is {str(last)!r}" if last and last.exists() else "there is no checkpoint"
 
     @contextlib.contextmanager
     def _interrupts_later(self) -> Iterator[None]:
@@ -333,11 +345,3 @@ class Loop:
             yield
         finally:
             signal.signal(signal.SIGINT, previous)
-
-
-def _check_same(saved: dict[str, str], given: dict[str, str]) -> None:
-    for name, value in given.items():
-        if saved.get(name) != value:
-            raise ValueError(
-                f"`{name}` is {value} but the training to resume was begun with {saved.get(name)}: give that, or start anew."
-            )

@@ -45,7 +45,9 @@ class TrainOptions:
     clip_norm : float, optional
         Largest norm of the gradient of all parameters together, each in the unit of its parameter's inverse.
     schedule_every : {'epoch', 'batch'}
-        When the schedule of the learning rate takes a step.
+        When the schedule of the learning rate takes a step; `ReduceLROnPlateau` takes one at each validation instead.
+    decay_constants : bool
+        Whether an optimizer's weight decay draws constants that learn (a threshold, a time constant) to zero too.
     rate_limit : Quantity
         Firing rate up to which there is no cost.
     rate_cost : float
@@ -112,6 +114,7 @@ class TrainOptions:
         default=None, metadata={"help": "largest norm of the gradient of all weights (per mS)"}
     )
     schedule_every: str = "epoch"
+    decay_constants: bool = False
     rate_limit: u.Quantity = field(
         default_factory=lambda: 100.0 * u.Hz,
         metadata={"unit": u.Hz, "help": "firing rate up to which there is no cost"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Iterable
@@ -19,17 +20,19 @@ from etrax.learners.online import EligibilityTrace
 from etrax.tasks import Task
 from etrax.text import Table, as_html, dotted
 
-from .checkpoint import Checkpoints, optimizer_states
+from .checkpoint import Checkpoints
 from .constraints import make_projection
 from .evaluation import Evaluation, evaluate_with, make_forward
 from .feed import Feed
+from .folder import begun, claimed, resumable
 from .logs import bar_of
 from .loop import Loop
 from .losses import Loss, named_loss, title_of
+from .optimizers import check_schedule, learning_rate, optimizer_states, settings, spare_constants
 from .options import TrainOptions
 from .update import make_update
 
-__all__ = ["TrainResult", "train", "unfinished"]
+__all__ = ["TrainResult", "train"]
 
 
 @dataclasses.dataclass
@@ -118,9 +121,11 @@ def train(  # noqa: PLR0913 - what may be exchanged in a training, each with a d
     weights : dict, optional
         ``path -> ParamState`` to train; all parameters if left out.
     folder : path, optional
-        Where to write; nothing is written without.
+        Where to write; nothing is written without. One training at a time; one that is there, finished or not, is never written
+        over.
     resume : bool
-        Go on from the newest whole checkpoint in ``folder``, or from the beginning if there is none yet.
+        Go on from the newest whole checkpoint in ``folder``, or from the beginning if there is none yet; with more ``epochs`` or
+        ``max_batches``, also if it was finished.
     progress : bool or tqdm
         Whether to show a progress bar, or the bar to go on with.
     on_epoch : callable, optional
@@ -134,11 +139,13 @@ def train(  # noqa: PLR0913 - what may be exchanged in a training, each with a d
     Raises
     ------
     TypeError, ValueError
-        If an argument is wrong, if a new training would write over one that is not finished, or if a checkpoint does
-        not fit.
+        If an argument is wrong, if a new training would write over another one, if another process trains in the folder, or if a
+        checkpoint does not fit.
     FloatingPointError
         If inputs, or targets, a loss or a weight that count are not finite, or the network gives NaN, counted or not. The last
         checkpoint stays as it was.
+    OSError
+        If the disk is full or the folder has gone; the last checkpoint stays whole.
     KeyboardInterrupt
         After Ctrl-C; with a folder, once the running batch is done and a checkpoint is written.
 
@@ -168,63 +175,62 @@ def train(  # noqa: PLR0913 - what may be exchanged in a training, each with a d
         raise ValueError("`resume` needs the `folder` that the training has written to.")
     trials: Any = _validation(task, validation, options)
     feed = Feed(task, options)
-    store = None if folder is None else Checkpoints(writable_folder(folder, "folder"), options.keep)
-    saved = _saved(store, resume)
+    store = None
+    if folder is not None:
+        folder = resumable(folder) if resume else folder
+        store = Checkpoints(writable_folder(folder, "folder"), options.keep)
+    with contextlib.nullcontext() if store is None else claimed(store.folder):
+        saved = _saved(store, resume)
+        if store is not None:
+            store.tidy()
 
-    def example():
-        return jnp.zeros(np.shape(feed.peek())[1:], brainstate.environ.dftype())
+        def example():
+            return jnp.zeros(np.shape(feed.peek())[1:], brainstate.environ.dftype())
 
-    learner = compiled(learner, example)
-    params = dict(learner.param_states if weights is None else weights)
-    optimizer = braintools.optim.Adam(lr=options.learning_rate) if optimizer is None else optimizer
-    project = make_projection(params, options.constraints)
-    project()
-    optimizer.register_trainable_weights(params)
-    identity = {
-        "learner": type(learner).__name__,
-        "optimizer": f"{type(optimizer).__name__} with the learning rate {float(optimizer.current_lr):g}",
-        "loss": title_of(loss),
-        "dt": str(dt),
-    }
-    forward = make_forward(learner.model, loss)
+        learner = compiled(learner, example)
+        params = dict(learner.param_states if weights is None else weights)
+        optimizer = braintools.optim.Adam(lr=options.learning_rate) if optimizer is None else optimizer
+        project = make_projection(params, options.constraints)
+        project()
+        check_schedule(optimizer, trials is not None)
+        if not options.decay_constants:
+            spare_constants(optimizer, learner.model, params)
+        optimizer.register_trainable_weights(params)
+        identity = {
+            "learner": type(learner).__name__,
+            "optimizer": f"{type(optimizer).__name__} with the learning rate {learning_rate(optimizer):g}",
+            **settings(optimizer),
+            "loss": title_of(loss),
+            "dt": str(dt),
+        }
+        forward = make_forward(learner.model, loss)
 
-    def measure() -> Evaluation:
-        return evaluate_with(forward, learner.model, trials(), loss, options.loss_window)
+        def measure() -> Evaluation:
+            return evaluate_with(forward, learner.model, trials(), loss, options.loss_window)
 
-    progress = bar_of(feed.total(), disable=not progress) if (own := isinstance(progress, bool)) else progress
-    loop = Loop(
-        options=options,
-        feed=feed,
-        update=make_update(learner, options, loss, optimizer, params, project),
-        measure=None if trials is None else measure,
-        optimizer=optimizer,
-        states={**_kept(learner, options), **optimizer_states(optimizer)},
-        params=_named(params),
-        identity={**options.fixed(), **identity},
-        bar=progress,
-        on_epoch=on_epoch,
-        store=store,
-    )
-    try:
-        loop.run(saved)
-    finally:
-        if own:
-            progress.close()
+        progress = bar_of(feed.total(), disable=not progress) if (own := isinstance(progress, bool)) else progress
+        loop = Loop(
+            options=options,
+            feed=feed,
+            update=make_update(learner, options, loss, optimizer, params, project),
+            measure=None if trials is None else measure,
+            optimizer=optimizer,
+            states={**_kept(learner, options), **optimizer_states(optimizer)},
+            params=_named(params),
+            identity={**options.fixed(), **identity},
+            begun_with={"epochs": int(options.epochs)},
+            bar=progress,
+            on_epoch=on_epoch,
+            store=store,
+        )
+        try:
+            loop.run(saved)
+        finally:
+            if own:
+                progress.close()
     at = loop.at
     history = [*at.history, *([at.row()] if at.batch else [])]
     return TrainResult(learner, history, at.count, at.seconds, at.stopped or "", at.best_loss)
-
-
-def unfinished(folder: str | os.PathLike) -> bool:
-    """Whether a folder holds checkpoints of a training that has begun and not come to its end."""
-    if not os.path.isdir(folder):
-        return False
-    try:
-        saved = Checkpoints(folder).latest()
-    except ValueError:  # none of them is whole
-        return True
-    # one that failed in its first batch has nothing to lose, and may have been given wrong arguments
-    return saved is not None and saved["position"]["stopped"] is None and saved["position"]["count"] > 0
 
 
 def _validation(task: Any, validation: Callable | None, options: TrainOptions) -> Callable[[], Iterable] | None:
@@ -240,15 +246,15 @@ def _validation(task: Any, validation: Callable | None, options: TrainOptions) -
 
 
 def _saved(store: Checkpoints | None, resume: bool) -> dict[str, Any] | None:
-    """The checkpoint to go on from; a new training does not write over one that is not finished."""
+    """The checkpoint to go on from; a new training does not write over another one."""
     if store is None:
         return None
     if resume:
         return store.latest()
-    if unfinished(store.folder):
+    if there := begun(store.folder):
         raise ValueError(
-            f"`folder` {str(store.folder)!r} holds a training that is not finished: go on with `resume=True`, name another "
-            "folder, or delete it."
+            f"`folder` {str(store.folder)!r} holds {there}: go on with `resume=True`, and more `epochs` if it is finished; name another "
+            "folder; or delete this one."
         )
     return None
 

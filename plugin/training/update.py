@@ -163,11 +163,15 @@ def _period(options: TrainOptions, T: int) -> tuple[int, int | None]:
 
 def _clipped(grads: dict, limit: float | None):
     """Gradients whose norm is at most the limit, and the norm they had."""
-    norm = jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(grads)))
+    # squares leave the range long before the entries do: of 16 bits at 256, of 32 at 1e19
+    wide = [leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in jax.tree.leaves(grads)]
+    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in wide]))
+    scale = jnp.where(largest > 0, largest, 1)
+    norm = scale * jnp.sqrt(sum(jnp.sum(jnp.square(leaf / scale)) for leaf in wide))
     if limit is None:
         return grads, norm
     factor = jnp.minimum(1.0, limit / jnp.maximum(norm, jnp.finfo(norm.dtype).tiny))
-    return jax.tree.map(lambda leaf: leaf * factor.astype(leaf.dtype), grads), norm
+    return jax.tree.map(lambda leaf: (leaf * factor).astype(leaf.dtype), grads), norm
 
 
 def _all_finite(values):
