@@ -48,10 +48,10 @@ class Binning:
         Where the records come from.
     dt : Quantity
         Time step.
-    start : Quantity
-        Beginning of the time window.
+    start : Quantity, optional
+        Beginning of the time window; 0 s if left out.
     duration : Quantity, optional
-        Its length; up to the end of the longest record if left out.
+        Its length; up to the end of the longest record if left out. Without ``start`` no spike may come after it.
     units : int, optional
         Number of units of a raster; neighbours are pooled.
     counts : bool
@@ -75,14 +75,15 @@ class Binning:
         source: Recordings,
         *,
         dt: u.Quantity,
-        start: u.Quantity,
+        start: u.Quantity | None,
         duration: u.Quantity | None,
         units: int | None,
         counts: bool,
     ):
         self.source, self._counts = source, counts
         self._dt = seconds("dt", dt)
-        self._start = seconds("start", start, zero=True)
+        self._start = 0.0 if start is None else seconds("start", start, zero=True)
+        self._whole = start is None and duration is not None
         length = None if duration is None else seconds("duration", duration)
         if source.n_units is None or (length is None and source.duration is None):
             source.scan()
@@ -110,10 +111,14 @@ class Binning:
         """Those records, read and binned."""
         xs = np.zeros((self.steps, len(records), self.units), np.uint8)
         flat = xs.reshape(-1)
+        found = kept = 0
         for column, index in enumerate(records):
             times, units = self.source.read(int(index))
             step = np.floor((times.astype(np.float64) - self._start) / self._dt + EDGE).astype(np.int64)
             inside = (step >= 0) & (step < self.steps)
+            found, kept = found + len(times), kept + int(inside.sum())
+            if self._whole and not inside.all():
+                raise self._outside(index, times, f"{np.sum(~inside)} of its {len(times)} spikes lie")
             unit = units[inside].astype(np.int64) * self.units // self._n_units
             at = (step[inside] * len(records) + column) * self.units + unit
             if self._counts:
@@ -121,7 +126,19 @@ class Binning:
                 flat[at] = np.minimum(number, 255)
             else:
                 flat[at] = 1
+            if len(times):
+                last = (index, times)
+        if found and not kept:
+            raise self._outside(*last, "all spikes of its batch lie")
         return Binned(xs, self.source.labels[records], np.asarray(records))
+
+    def _outside(self, index: int, times: np.ndarray, which: str) -> RecordError:
+        stop = self._start + self.steps * self._dt
+        return RecordError(
+            f"record {index} of {self.source.name!r} has times from {times[0]:g} to {times[-1]:g} s, and {which} outside the window from "
+            f"{self._start:g} to {stop:g} s: divide times by 1000 if they are in ms, by 1e6 if in us; give a longer `duration`; or, to cut a "
+            "window out, `start` and `duration`, of times on a clock that does not begin at 0 too."
+        )
 
 
 class Batches:

@@ -18,7 +18,7 @@ import numpy as np
 
 from etrax.checks import whole_number
 
-from .record import Record, RecordError, check_labels, check_speakers
+from .record import Record, RecordError, check_labels, check_speakers, decoded
 from .recordings import Recordings
 
 __all__ = ["EventFile", "h5py_or_error"]
@@ -39,7 +39,7 @@ class EventFile(Recordings):
     """An event file, read from disk record by record.
 
     Opening reads labels and speakers and checks what the file says of itself; spikes are checked as they are read.
-    Close it with :meth:`close`, or use it in a ``with`` block. See `etrax.data.Recordings` for what it can do.
+    Close it with :meth:`close`, or use it in a ``with`` block; a copy for another process (pickled) opens it anew. See `etrax.data.Recordings` for what it can do.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ class EventFile(Recordings):
                 f"{len(self._units)}; give both for each."
             )
         keys = file.get("extra/keys")
-        keys = None if keys is None else [key.decode() if isinstance(key, bytes) else str(key) for key in keys[()]]
+        keys = None if keys is None else [decoded(key) for key in keys[()]]
         self.labels = check_labels(file["labels"][()], n, None if keys is None else len(keys), self.name)
         if not n:
             raise RecordError(f"{self.name!r} has no record: write at least one.")
@@ -125,6 +125,17 @@ class EventFile(Recordings):
     def close(self) -> None:
         """Close the file; batches of it cannot be read any more."""
         self._file.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a process of its own needs; handles of HDF5 are of one process."""
+        kept = {name: value for name, value in vars(self).items() if name not in ("_file", "_times", "_units")}
+        return {**kept, "_path": os.path.abspath(self._file.filename if self._file else self.name)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        path = state.pop("_path")
+        vars(self).update(state)
+        self._file = _open(h5py_or_error(), Path(path))
+        self._times, self._units = self._file["spikes/times"], self._file["spikes/units"]
 
     def __enter__(self) -> EventFile:
         return self

@@ -15,6 +15,8 @@ from .recordings import Recordings
 
 __all__ = ["Rasters"]
 
+_COARSE = 0.05  # seconds from which on a time step without a unit is taken for one in ms
+
 
 class Rasters(Recordings):
     """NumPy spike rasters; see `etrax.data.Recordings` for what they can do.
@@ -61,7 +63,9 @@ class Rasters(Recordings):
             )
         n, steps, self.n_units = self._spikes.shape
         if not self._spikes.size:
-            raise RecordError(f"the spikes of {name!r} have shape {self._spikes.shape}: give at least one record.")
+            raise RecordError(
+                f"the spikes of {name!r} have shape {self._spikes.shape}: give at least one record, one step and one unit."
+            )
         self.labels = check_labels(labels, n, None if classes is None else len(classes), name)
         self.speakers = check_speakers(speakers, n, name)
         self.classes = tuple(classes or map(str, range(int(self.labels.max()) + 1)))
@@ -70,12 +74,16 @@ class Rasters(Recordings):
 
     @classmethod
     def load(cls, path: str | os.PathLike, *, dt: u.Quantity | None = None) -> Rasters:
-        """Read an ``.npz`` file with arrays ``spikes``, ``labels`` and, as far as known, ``speakers`` and ``dt`` (s).
+        """Read an ``.npz`` file with arrays ``spikes``, ``labels`` and, as far as known, ``speakers`` and ``dt``.
+
+        The unit of ``dt`` is the text ``dt_unit``, ``"ms"`` for instance; seconds without.
 
         Raises
         ------
         RecordError
             If there is no such file, it is damaged, or it lacks an array.
+        ValueError
+            If no time step is known, or one without a unit can hardly be in seconds.
         """
         name = os.fspath(path)
         if not Path(path).is_file():
@@ -92,7 +100,7 @@ class Rasters(Recordings):
                 raise RecordError(f"{name!r} lacks the array {key!r}, so no record has {key}: save it with the others.")
         if dt is None and "dt" not in arrays:
             raise ValueError(f"`dt` is needed, as {name!r} does not state its time step: write e.g. `dt=1.0 * u.ms`.")
-        step = float(arrays["dt"]) * u.second if dt is None else dt
+        step = _step(arrays["dt"], arrays.get("dt_unit"), name) if dt is None else dt
         return cls(arrays["spikes"], arrays["labels"], dt=step, speakers=arrays.get("speakers"), name=name)
 
     def _read(self, index: int) -> Record:
@@ -104,3 +112,18 @@ class Rasters(Recordings):
         step, unit = np.nonzero(raster)
         number = raster[step, unit].astype(np.int64)
         return Record((np.repeat(step, number) + 0.5) * self._dt, np.repeat(unit, number))
+
+
+def _step(value: np.ndarray, unit: np.ndarray | None, name: str) -> u.Quantity:
+    """The time step that a file states."""
+    number, known = float(value), {"s": u.second, "ms": u.ms, "us": u.us}
+    if unit is None:
+        if number >= _COARSE:
+            raise ValueError(
+                f"`dt` in {name!r} is {number:g} without a unit, and hardly in seconds: save `dt_unit='ms'` with it, or give "
+                f"`dt={number:g} * u.ms` here."
+            )
+        return number * u.second
+    if str(unit) not in known:
+        raise ValueError(f"`dt_unit` in {name!r} must be one of {', '.join(known)}; got {str(unit)!r}.")
+    return number * known[str(unit)]

@@ -15,6 +15,7 @@ __all__ = [
     "check_numbers",
     "check_record",
     "check_speakers",
+    "decoded",
     "seconds",
 ]
 
@@ -103,6 +104,16 @@ def check_speakers(speakers, n_records: int, name: str) -> np.ndarray | None:
             f"({speakers.dtype} {speakers.shape})."
         )
     return speakers.astype(np.int64)
+
+
+def decoded(name: bytes | str) -> str:
+    """The name of a class; files of other programs may have it in Latin-1."""
+    if not isinstance(name, bytes):
+        return str(name)
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        return name.decode("latin-1")
 
 
 def seconds(name: str, value, *, zero: bool = False) -> float:

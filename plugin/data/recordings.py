@@ -114,10 +114,11 @@ class Recordings(abc.ABC):
         dt : Quantity, optional
             Time step; that of the environment if left out.
         start : Quantity, optional
-            Beginning of the time window, 0 s if left out.
+            Beginning of the time window, 0 s if left out. With both ``start`` and ``duration``, spikes outside are cut off.
         duration : Quantity, optional
             Length of the window: that of the longest record from ``start`` on if left out, for which a file that does
-            not state it is read once.
+            not state it is read once. Without ``start``, a spike after it is an error: times may be in other units, or of another
+            clock.
         units : int, optional
             Number of input units of a batch; neighbours are pooled. A divisor of ``n_units``.
         counts : bool
@@ -136,13 +137,14 @@ class Recordings(abc.ABC):
             If an argument has a bad value.
         RecordError
             If the length of the records is neither stated nor given and one ends after 100 s, which tells of times in
-            other units; while iterating, if a record is malformed.
+            other units; while iterating, if a record is malformed, has spikes after a ``duration`` without ``start``, or if no spike
+            of a batch lies in the window.
         """
         batch_size = whole_number("batch_size", batch_size)  # before a pass over all records
         binning = Binning(
             self,
             dt=check_dt() if dt is None else dt,
-            start=0.0 * u.second if start is None else start,
+            start=start,
             duration=duration,
             units=units,
             counts=counts,
@@ -155,8 +157,8 @@ class Recordings(abc.ABC):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Hold records out, e.g. for validation.
 
-        With two or more speakers, whole speakers are held out: in an order drawn from ``seed``, as many as bring the
-        number of records nearest to ``fraction``, at least one. Otherwise that share of each class is.
+        With two or more speakers, whole speakers are held out: in an order drawn from ``seed``, each that brings the number
+        of records nearer to ``fraction``. Otherwise that share of each class is.
 
         Parameters
         ----------
@@ -175,7 +177,7 @@ class Recordings(abc.ABC):
         Raises
         ------
         ValueError
-            If ``fraction`` is not between 0 and 1, or nothing is left on one side.
+            If ``fraction`` is not between 0 and 1, nothing is left on one side, or each speaker has too many records for it.
         """
         if not 0 < fraction < 1:
             raise ValueError(f"`fraction` must be between 0 and 1, got {fraction!r}.")
@@ -184,9 +186,7 @@ class Recordings(abc.ABC):
         out = np.zeros(len(chosen), bool)
         speakers = None if self.speakers is None else self.speakers[chosen]
         if speakers is not None and len(np.unique(speakers)) > 1:
-            order = rng.permutation(np.unique(speakers))[:-1]
-            sizes = np.cumsum([np.count_nonzero(speakers == speaker) for speaker in order])
-            out = np.isin(speakers, order[: 1 + int(np.argmin(np.abs(sizes - fraction * len(chosen))))])
+            out = np.isin(speakers, self._held_out(speakers, fraction, rng))
         else:
             for label in np.unique(self.labels[chosen]):
                 of_class = rng.permutation(np.flatnonzero(self.labels[chosen] == label))
@@ -197,3 +197,18 @@ class Recordings(abc.ABC):
                 "take one nearer to 0.5, or more records."
             )
         return np.sort(chosen[~out]), np.sort(chosen[out])
+
+    def _held_out(self, speakers: np.ndarray, fraction: float, rng: np.random.Generator) -> list[int]:
+        """Speakers whose records together are nearest to a share, in an order that is drawn."""
+        known, sizes = np.unique(speakers, return_counts=True)
+        wanted, taken, held = fraction * len(speakers), 0, []
+        for at in rng.permutation(len(known)):
+            if abs(taken + sizes[at] - wanted) <= abs(taken - wanted) and len(held) < len(known) - 1:
+                taken, held = taken + sizes[at], [*held, known[at]]
+        if not held:  # the smallest is more than twice what is wanted
+            share = sizes.min() / len(speakers)
+            raise ValueError(
+                f"`fraction` {fraction} of the {len(speakers)} records of {self.name!r} cannot be held out as whole speakers: the "
+                f"smallest has {share:.0%} of them; give `fraction={share:.2f}`, or a source without speakers."
+            )
+        return held

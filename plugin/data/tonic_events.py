@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .record import Record, RecordError, check_labels
+from .record import Record, RecordError, check_labels, decoded
 from .recordings import Recordings
 
 __all__ = ["TonicEvents"]
@@ -58,7 +58,7 @@ class TonicEvents(Recordings):
         top = max(map(int, labels), default=-1)
         self.classes = tuple(map(str, range(top + 1))) if whole else tuple(names)
         if whole and classes is not None and len(classes) > top:
-            self.classes = tuple(c.decode() if isinstance(c, bytes) else str(c) for c in classes)
+            self.classes = tuple(map(decoded, classes))
         self.labels = check_labels(np.asarray(labels, np.int64), len(dataset), len(self.classes), self.name)
         speakers = getattr(dataset, "speaker", None)
         self.speakers = None if speakers is None or len(speakers) != len(labels) else np.asarray(speakers)
@@ -79,8 +79,9 @@ class TonicEvents(Recordings):
                 continue  # a field that cannot vary may be absent, or hold any constant
             place = events[field].astype(np.int64)
             if len(place) and (place.min() < 0 or place.max() >= n):
+                wrong = place.min() if place.min() < 0 else place.max()
                 raise RecordError(
-                    f"record {index} of {self.name!r} has an event with {field} = {place.max()}; its sensor has {n}."
+                    f"record {index} of {self.name!r} has an event with {field} = {wrong}; its sensor has {n}, numbered from 0 on."
                 )
             unit = unit * n + place
         return Record(events["t"].astype(np.float64) * 1e-6, unit)

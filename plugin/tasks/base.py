@@ -52,6 +52,8 @@ class Task:
         What each output of a regression means.
     stepwise : bool
         Whether the class asked for changes within the counted steps, so that each of them is an answer of its own.
+    close : callable
+        Closes the files that the task has opened; so does the end of a ``with`` block. Nothing can be read of them afterwards.
     """
 
     name: str
@@ -65,6 +67,13 @@ class Task:
     test: Callable[[int], Iterator[Batch]]
     outputs: tuple[str, ...] = ()
     stepwise: bool = False
+    close: Callable[[], None] = lambda: None
+
+    def __enter__(self) -> Task:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @property
     def regression(self) -> bool:
