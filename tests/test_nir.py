@@ -205,9 +205,83 @@ def test_a_graph_with_a_recurrent_graph_inside_follows_its_equations():
 
 
 def test_a_node_that_is_not_read_is_named():
-    graph = nir.NIRGraph.from_list(nir.Input(input_type=np.array([2])), nir.IF(r=np.ones(2), v_threshold=np.ones(2)))
-    with pytest.raises(ValueError, match="`if` of the graph is of the kind IF"):
+    graph = nir.NIRGraph.from_list(nir.Input(input_type=np.array([2])), nir.I(r=np.ones(2)))
+    with pytest.raises(ValueError, match="`i` of the graph is of the kind I;"):
         etrax.from_nir(graph)
+
+
+def of_euler(graph_kind, n=(12, 20, 5), steps=80, decays=(0.9, 0.8)):
+    """What a simulator with steps of Euler gives, ``v <- b v + W x`` and zero after a spike, and the graph that it writes."""
+    rng = np.random.default_rng(0)
+    weights = [rng.normal(0.0, 0.6, (b, a)) for a, b in itertools.pairwise(n)]
+    xs = (rng.random((steps, n[0])) < 0.4).astype(float)
+    v, z, spikes = [np.zeros(k) for k in n[1:]], [np.zeros(k) for k in n[1:]], []
+    taus = [1e-3 / (1 - b) for b in decays]
+    for x in xs:
+        for i, (w, b) in enumerate(zip(weights, decays, strict=True)):
+            v[i] = (b if graph_kind == "LIF" else 1.0) * v[i] * (1 - z[i]) + w @ (x if i == 0 else z[0])
+            z[i] = (v[i] >= 1).astype(float)
+        spikes.append(z[1])
+    nodes = {
+        "input": nir.Input(input_type={"input": np.array([steps, n[0]])})
+    }  # with an axis of time, as some write it
+    for i, (w, tau) in enumerate(zip(weights, taus, strict=True)):
+        nodes[f"w{i}"] = nir.Linear(weight=w)
+        size = n[i + 1] if i else 1  # constants of one number for all
+        one = np.ones(size)
+        if graph_kind == "LIF":
+            nodes[f"n{i}"] = nir.LIF(
+                tau=tau * one, r=tau / 1e-3 * one, v_leak=0 * one, v_threshold=one, v_reset=0 * one
+            )
+        else:
+            nodes[f"n{i}"] = nir.IF(r=1e3 * one, v_threshold=one, v_reset=0 * one)
+    nodes["output"] = nir.Output(output_type={"output": np.array([steps, n[-1]])})
+    edges = list(itertools.pairwise(nodes))
+    return nir.NIRGraph(nodes=nodes, edges=edges, type_check=False), xs, np.array(spikes)
+
+
+@pytest.mark.parametrize("kind", ["LIF", "IF"])
+def test_steps_of_euler_give_the_spikes_of_their_simulator(kind, tmp_path):
+    graph, xs, right = of_euler(kind)
+    nir.write(tmp_path / "theirs.nir", graph)
+    net = etrax.from_nir(tmp_path / "theirs.nir", discretization="euler")
+    out, _ = run(net, jnp.asarray(xs)[:, None])
+    assert 0 < right.mean() < 1
+    np.testing.assert_array_equal(out[:, 0], right)
+    if kind == "LIF":
+        other, _ = run(etrax.from_nir(tmp_path / "theirs.nir"), jnp.asarray(xs)[:, None])
+        assert np.any(other[:, 0] != right)
+
+
+def test_written_for_steps_of_euler():
+    rng = np.random.default_rng(3)
+    xs = jnp.asarray(rng.random((T, B, 5)) < 0.5, float)
+    net = Layered(rng)
+    exact, euler = (etrax.to_nir(net, xs[0], batch_size=B, discretization=kind) for kind in ("exact", "euler"))
+    tau = exact.nodes["one"].tau[0]
+    assert 1 - 1e-3 / euler.nodes["one"].tau[0] == pytest.approx(np.exp(-1e-3 / tau), rel=1e-12)
+    out, spikes = run(net, xs)
+    again, others = run(etrax.from_nir(euler), xs)  # the graph says what it is for
+    for name, z in spikes.items():
+        np.testing.assert_array_equal(z, others[name])
+    np.testing.assert_allclose(again, out, rtol=1e-9, atol=1e-12)
+    with pytest.raises(ValueError, match="`discretization` must be 'exact' or 'euler', got 'heun'"):
+        etrax.to_nir(net, xs[0], batch_size=B, discretization="heun")
+
+
+def test_a_dt_above_a_time_constant():
+    graph, _, _ = of_euler("LIF")
+    with brainstate.environ.context(dt=20 * u.ms):
+        told = "has a time constant of {} s but `dt` is 0.02 s, so it forgets within a step"
+        first, second = (
+            pytest.warns(UserWarning, match=f"`n{i}` {told.format(tau)}") for i, tau in enumerate((0.01, 0.005))
+        )
+        with first, second:
+            etrax.from_nir(graph)
+        with pytest.raises(
+            ValueError, match="`n0` has a time constant of 0.01 s and `dt` is 0.02 s: a step of Euler must be shorter"
+        ):
+            etrax.from_nir(graph, discretization="euler")
 
 
 def test_another_dt_is_named():

@@ -41,6 +41,7 @@ from etrax.checks import check_dt
 from etrax.neurons import CubaLIF, LeakyReadout
 from etrax.synapses import DeltaProj
 
+from .nir_graph import check_discretization
 from .nir_wiring import Connection, Source, Wiring, cannot, free_name
 
 __all__ = ["require_nir", "to_nir"]
@@ -56,7 +57,12 @@ def require_nir() -> ModuleType:
 
 
 def to_nir(
-    model: brainstate.nn.Module, x0: Any, *, batch_size: int | None = None, path: str | os.PathLike | None = None
+    model: brainstate.nn.Module,
+    x0: Any,
+    *,
+    batch_size: int | None = None,
+    path: str | os.PathLike | None = None,
+    discretization: str = "exact",
 ) -> Any:
     """The NIR graph of a network.
 
@@ -73,6 +79,9 @@ def to_nir(
         Given if ``x0`` has a batch axis.
     path : path, optional
         A file to write the graph to, e.g. ``"net.nir"``.
+    discretization : {'exact', 'euler'}
+        How the simulator that is to read it takes a step; ``'euler'`` writes the time constants whose ``1 - dt / tau`` is the
+        decay of the network. See `from_nir`, which reads it from the graph's metadata.
 
     Returns
     -------
@@ -108,7 +117,8 @@ def to_nir(
     """
     nir = require_nir()
     check_dt()
-    graph = _Export(nir, Wiring(model, np.shape(x0), batch_size)).graph()
+    check_discretization(discretization)
+    graph = _Export(nir, Wiring(model, np.shape(x0), batch_size), discretization).graph()
     if path is not None:
         nir.write(os.fspath(path), graph)
     return graph
@@ -117,8 +127,8 @@ def to_nir(
 class _Export:
     """Makes the nodes and edges of one network."""
 
-    def __init__(self, nir: ModuleType, wiring: Wiring):
-        self.nir, self.wiring = nir, wiring
+    def __init__(self, nir: ModuleType, wiring: Wiring, discretization: str):
+        self.nir, self.wiring, self.discretization = nir, wiring, discretization
         self.dt = float(check_dt().to_decimal(u.second))
         self.nodes: dict[str, Any] = {}
         self.edges: list[tuple[str, str]] = []
@@ -146,7 +156,9 @@ class _Export:
         output = free_name("output", wiring.names)
         self._add(output, nir.Output(output_type={"output": np.array(self._shape(found[0].source.shape))}))
         self.edges += [(end, output) for end in self._ends(found[0], math.inf)]
-        return nir.NIRGraph(nodes=self.nodes, edges=self.edges, metadata={"dt": self.dt})
+        return nir.NIRGraph(
+            nodes=self.nodes, edges=self.edges, metadata={"dt": self.dt, "discretization": self.discretization}
+        )
 
     def _add(self, name: str, node: Any) -> str:
         while name in self.nodes:
@@ -165,6 +177,10 @@ class _Export:
         values = np.array(np.broadcast_to(np.asarray(values, float), shape))
         return values.transpose(2, 0, 1) if len(shape) == 3 and self.wiring.channels_last else values
 
+    def _written(self, tau: np.ndarray) -> np.ndarray:
+        """A time constant as the reader needs it for the decay of the network."""
+        return tau if self.discretization == "exact" else -self.dt / np.expm1(-self.dt / tau)
+
     def _places(self, source: Source) -> np.ndarray:
         """Where the elements of a source are among NIR's flattened ones."""
         places = np.arange(source.size).reshape(self._shape(source.shape))
@@ -178,7 +194,7 @@ class _Export:
         at = {"v_leak": getattr(n, "V_rest", n.V_reset), "v_threshold": n.V_th, "v_reset": n.V_reset}
         volts = {k: self._turned(v.to_decimal(u.volt), n.varshape) for k, v in at.items()}
         r = self._turned(n.R.to_decimal(u.ohm), n.varshape)
-        tau = self._turned(n.tau.to_decimal(u.second), n.varshape)
+        tau = self._written(self._turned(n.tau.to_decimal(u.second), n.varshape))
         metadata: dict[str, Any] = {"spk_reset": n.spk_reset, "order": self.wiring.order[self.wiring.source[id(n)]]}
         start = n.initial()
         initial = self._turned(start.pop("V").to_decimal(u.volt), n.varshape)
@@ -201,7 +217,7 @@ class _Export:
             raise cannot(
                 f"several synaptic time constants of `{name}`", "its CubaLIF has one: give all synapses one `tau`."
             )
-        tau_syn = self._turned(taus[0], n.varshape)
+        tau_syn = self._written(self._turned(taus[0], n.varshape))
         return self.nir.CubaLIF(tau_syn=tau_syn, tau_mem=tau, r=r, **volts, w_in=tau_syn / self.dt, metadata=metadata)
 
     def _scale(self, p) -> np.ndarray:
@@ -297,7 +313,7 @@ class _Export:
                     f"the readout `{name}` with a time constant for each neuron", "its leak is behind the weights."
                 )
             tau = np.full(source.size, float(tau.reshape(())))
-            leak = self.nir.LI(tau=tau, r=-1.0 / np.expm1(-self.dt / tau), v_leak=np.zeros(source.size))
+            leak = self.nir.LI(tau=self._written(tau), r=-1.0 / np.expm1(-self.dt / tau), v_leak=np.zeros(source.size))
             end = self._add(f"{name}_leak", leak)
             self.edges += [(node, end) for node in self.given[source]]
             self.given[source] = [end]

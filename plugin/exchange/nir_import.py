@@ -19,26 +19,47 @@ from etrax.synapses import CUBA, AlignPostProj, CurrentProj, Expon
 from etrax.synapses.delay import InputDelay
 
 from .nir_export import require_nir
+from .nir_graph import (
+    check_discretization,
+    constant,
+    discretized,
+    initializer,
+    last,
+    opened,
+    pair,
+    plain,
+    sized,
+    turned,
+    unfolded,
+)
 
 __all__ = ["NIRNetwork", "from_nir"]
 
 _WEIGHTS = ("Linear", "Affine", "Conv2d")
-_NEURONS = ("LIF", "CubaLIF")
+_NEURONS = ("LIF", "CubaLIF", "IF")
 _KNOWN = ("Input", "Output", *_NEURONS, "LI", "Flatten", "Delay", *_WEIGHTS)
 _MILLI = 1e3  # from SI to mS, mA, mV
 
 
-def from_nir(graph: Any, *, spk_fun: Callable | None = None, spk_reset: str | None = None) -> NIRNetwork:
+def from_nir(
+    graph: Any, *, spk_fun: Callable | None = None, spk_reset: str | None = None, discretization: str | None = None
+) -> NIRNetwork:
     """The network of a NIR graph, with the ``dt`` of the environment.
 
     Parameters
     ----------
     graph : nir.NIRGraph or path
-        The graph or a file that holds one; graphs within it (recurrent ones, as other simulators write) are unfolded.
+        The graph or a file that holds one; graphs within it (recurrent ones, as other simulators write) are unfolded. Sizes are
+        taken from weights, so that inputs with other axes beside (one of time or batches) and constants of one number are read.
     spk_fun : callable, optional
         Surrogate of all neurons, from ``braintools.surrogate``; NIR has none.
     spk_reset : {'soft', 'hard'}, optional
         How neurons reset; what the graph's metadata say, else ``'hard'`` as in NIR's equations, if left out.
+
+    discretization : {'exact', 'euler'}, optional
+        How the simulator that wrote the graph takes a step: ``'euler'``, a decay by ``1 - dt / tau`` as snnTorch, norse and
+        Rockpool have it, or ``'exact'``, by ``exp(-dt / tau)``, as NIR's equations are solved.
+        What the graph's metadata say, else ``'exact'``, if left out.
 
     Returns
     -------
@@ -51,7 +72,7 @@ def from_nir(graph: Any, *, spk_fun: Callable | None = None, spk_reset: str | No
         If the package ``nir`` is not installed.
     ValueError
         If ``dt`` is not set or not the one that an etrax graph was written for, or if the graph has a node or a
-        connection that is not supported; it is named.
+        connection that is not supported, or is shorter than a step of Euler; it is named.
 
     Examples
     --------
@@ -66,10 +87,10 @@ def from_nir(graph: Any, *, spk_fun: Callable | None = None, spk_reset: str | No
     nir = require_nir()
     check_dt()
     if isinstance(graph, str | os.PathLike):
-        graph = nir.read(os.fspath(graph))
+        graph = opened(nir, graph)
     if not isinstance(graph, nir.NIRGraph):
         raise TypeError(f"`graph` must be a nir.NIRGraph or the path of one, got {type(graph).__name__}.")
-    return NIRNetwork(graph, spk_fun=spk_fun, spk_reset=spk_reset)
+    return NIRNetwork(graph, spk_fun=spk_fun, spk_reset=spk_reset, discretization=discretization)
 
 
 class _Pass(brainstate.nn.Module):
@@ -114,7 +135,14 @@ class NIRNetwork(brainstate.nn.Module):
     Images have their channels last. Weights are in mS (no unit in convolutions), and ``CUBA`` makes mA of them.
     """
 
-    def __init__(self, graph: Any, *, spk_fun: Callable | None = None, spk_reset: str | None = None):
+    def __init__(
+        self,
+        graph: Any,
+        *,
+        spk_fun: Callable | None = None,
+        spk_reset: str | None = None,
+        discretization: str | None = None,
+    ):
         super().__init__()
         self.dt = float(check_dt().to_decimal(u.second))
         written = dict(graph.metadata).get("dt")
@@ -122,10 +150,14 @@ class NIRNetwork(brainstate.nn.Module):
             raise ValueError(
                 f"`dt` is {self.dt} s but the graph was written for {float(written)} s, which its weights depend on: use that dt."
             )
-        self._nodes, edges = _unfolded(graph, "")
+        euler = check_discretization(discretization or dict(graph.metadata).get("discretization", "exact")) == "euler"
+        nodes, edges = unfolded(graph, "")
+        self._nodes = {
+            name: discretized(name, node, self.dt, euler=euler) for name, node in sized(nodes, edges).items()
+        }
         self._before = {name: [a for a, b in edges if b == name] for name in self._nodes}
         self._after = {name: [b for a, b in edges if a == name] for name in self._nodes}
-        self._kinds = {name: type(node).__name__ for name, node in self._nodes.items()}
+        self._kinds = {name: type(node).__name__ for name, node in nodes.items()}
         self._check()
         self._inputs = self._of("Input")
         self._outputs = self._of("Output")
@@ -146,8 +178,8 @@ class NIRNetwork(brainstate.nn.Module):
                 self._make_leak(name)
             elif kind == "Delay":
                 node = self._nodes[name]
-                shape = _last(np.shape(node.delay))
-                self._keep(name, InputDelay(shape, _turned(node.delay, shape) * u.second))
+                shape = last(np.shape(node.delay))
+                self._keep(name, InputDelay(shape, turned(node.delay, shape) * u.second))
         for name, kind in self._kinds.items():
             elsewhere = any(self._kinds[after] not in _NEURONS for after in self._after[name])
             if kind in _WEIGHTS and elsewhere and name not in self._readouts.values():
@@ -219,20 +251,20 @@ class NIRNetwork(brainstate.nn.Module):
 
     def _make_neuron(self, name: str, spk_fun: Callable, spk_reset: str | None) -> None:
         node, cuba = self._nodes[name], self._kinds[name] == "CubaLIF"
-        shape = _last(np.shape(node.r))
+        shape = last(np.shape(node.r))
         metadata = dict(node.metadata)
         reset = metadata.get("spk_reset", "hard") if spk_reset is None else spk_reset
-        volts = {k: _turned(getattr(node, k), shape) * _MILLI * u.mV for k in ("v_threshold", "v_reset", "v_leak")}
-        initial = _turned(metadata["initial"], shape) * _MILLI * u.mV if "initial" in metadata else volts["v_leak"]
-        tau = _turned(node.tau_mem if cuba else node.tau, shape)
+        volts = {k: turned(getattr(node, k), shape) * _MILLI * u.mV for k in ("v_threshold", "v_reset", "v_leak")}
+        initial = turned(metadata["initial"], shape) * _MILLI * u.mV if "initial" in metadata else volts["v_leak"]
+        tau = turned(node.tau_mem if cuba else node.tau, shape)
         neuron = LIF(
             shape,
-            R=_turned(node.r, shape) * u.ohm,
+            R=turned(node.r, shape) * u.ohm,
             tau=tau * _MILLI * u.ms,
             V_th=volts["v_threshold"],
             V_reset=volts["v_reset"],
             V_rest=volts["v_leak"],
-            V_initializer=_initializer(initial),
+            V_initializer=initializer(initial),
             spk_fun=spk_fun,
             spk_reset=str(reset),
         )
@@ -244,11 +276,13 @@ class NIRNetwork(brainstate.nn.Module):
             comm = self._layer(before, _MILLI, u.UNITLESS if image else u.mS) if weighs else _Pass()
             volt = 1.0 * u.mA if image else u.volt
             if cuba:
-                tau_syn = _turned(node.tau_syn, shape)
-                scale = _turned(node.w_in, shape) * self.dt / tau_syn
+                tau_syn = turned(node.tau_syn, shape)
+                scale = (
+                    turned(node.w_in, shape) * self.dt / turned(getattr(node, "written_tau_syn", node.tau_syn), shape)
+                )
                 rest = braintools.init.Constant(0.0 if image else 0.0 * u.mS)
-                syn = Expon(shape, tau=_plain(tau_syn) * _MILLI * u.ms, g_initializer=rest)
-                projection: Any = AlignPostProj(comm=comm, syn=syn, out=CUBA(_plain(scale) * volt), post=neuron)
+                syn = Expon(shape, tau=plain(tau_syn) * _MILLI * u.ms, g_initializer=rest)
+                projection: Any = AlignPostProj(comm=comm, syn=syn, out=CUBA(plain(scale) * volt), post=neuron)
             else:
                 projection = CurrentProj(comm=comm, out=CUBA(volt), post=neuron)
             self._fed[name].append((self._attribute(before if weighs else f"{before}_to_{name}", projection), before))
@@ -261,7 +295,7 @@ class NIRNetwork(brainstate.nn.Module):
                 raise ValueError(f"the convolution `{name}` has no `input_shape`, which etrax needs: give it.")
             kernel = np.asarray(node.weight)
             channels = kernel.shape[1] * int(node.groups)
-            padding = node.padding if isinstance(node.padding, str) else _pair(node.padding)
+            padding = node.padding if isinstance(node.padding, str) else pair(node.padding)
             bias = (
                 None if node.bias is None or not np.any(node.bias) else np.asarray(node.bias).reshape(1, 1, -1) * factor
             )
@@ -269,12 +303,12 @@ class NIRNetwork(brainstate.nn.Module):
                 (int(size[1]), int(size[2]), channels),
                 kernel.shape[0],
                 kernel.shape[2:],
-                stride=_pair(node.stride),
+                stride=pair(node.stride),
                 padding=padding.upper() if isinstance(padding, str) else padding,
-                rhs_dilation=_pair(node.dilation),
+                rhs_dilation=pair(node.dilation),
                 groups=int(node.groups),
-                w_init=_with(np.transpose(node.weight, (2, 3, 1, 0)) * factor, unit),
-                b_init=None if bias is None else _with(bias, unit),
+                w_init=constant(np.transpose(node.weight, (2, 3, 1, 0)) * factor, unit),
+                b_init=None if bias is None else constant(bias, unit),
             )
         if np.ndim(node.weight) != 2:
             raise ValueError(f"the weights of `{name}` have {np.ndim(node.weight)} axes; etrax reads matrices only.")
@@ -282,8 +316,8 @@ class NIRNetwork(brainstate.nn.Module):
         return brainstate.nn.Linear(
             np.shape(node.weight)[1],
             np.shape(node.weight)[0],
-            w_init=_with(np.asarray(node.weight).T * factor, unit),
-            b_init=None if bias is None else _with(np.asarray(bias) * factor, unit),
+            w_init=constant(np.asarray(node.weight).T * factor, unit),
+            b_init=None if bias is None else constant(np.asarray(bias) * factor, unit),
         )
 
     def _make_leak(self, name: str) -> None:
@@ -296,14 +330,14 @@ class NIRNetwork(brainstate.nn.Module):
             if plain and len(pre) == 1 and self._kinds[pre[0]] in _NEURONS and np.ndim(weight) == 2:
                 tau = float(node.tau[0])
                 gain = -np.expm1(-self.dt / tau) * np.asarray(node.r, float)
-                w_init = _with(np.asarray(weight).T * gain, u.UNITLESS)
+                w_init = constant(np.asarray(weight).T * gain, u.UNITLESS)
                 neuron = getattr(self, self._made[pre[0]])
                 readout = LeakyReadout(neuron.varshape, shape, tau=tau * _MILLI * u.ms, w_init=w_init, pre=neuron)
                 self._keep(name, readout)
                 self._readouts[name] = before[0]
                 return
-        shape = _last(shape)
-        self._keep(name, LeakyIntegrator(shape, *(_turned(v, shape) for v in (node.tau, node.r, node.v_leak))))
+        shape = last(shape)
+        self._keep(name, LeakyIntegrator(shape, *(turned(v, shape) for v in (node.tau, node.r, node.v_leak))))
 
     # -- one step --------------------------------------------------------------------------
 
@@ -340,61 +374,3 @@ class NIRNetwork(brainstate.nn.Module):
         source = self._before[self._readouts[name]][0] if name in self._readouts else None
         signals[name] = module(self._sum(name, signals) if source is None else self._value(source, signals))
         return signals[name]  # kept: it has a memory and takes one step only
-
-
-def _unfolded(graph, prefix: str) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """Nodes and edges with the graphs inside put in their place; the inputs and outputs of those vanish."""
-    nodes: dict[str, Any] = {}
-    edges = [(f"{prefix}{a}", f"{prefix}{b}") for a, b in graph.edges]
-    for key, node in graph.nodes.items():
-        name = f"{prefix}{key}"
-        if type(node).__name__ != "NIRGraph":
-            nodes[name] = node
-            continue
-        inner, more = _unfolded(node, f"{name}.")
-        ports = {kind: [k for k, n in inner.items() if type(n).__name__ == kind] for kind in ("Input", "Output")}
-        edges = [(a, c) for a, b in edges for c in (ports["Input"] if b == name else [b])]
-        edges = [(c, b) for a, b in edges for c in (ports["Output"] if a == name else [a])] + more
-        nodes.update(inner)
-        for port in (*ports["Input"], *ports["Output"]):
-            edges = _without(port, edges)
-            del nodes[port]
-    return nodes, edges
-
-
-def _without(port: str, edges: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Edges past a node that hands on what it gets."""
-    before = [a for a, b in edges if b == port]
-    after = [b for a, b in edges if a == port]
-    return [(a, b) for a, b in edges if port not in (a, b)] + [(a, b) for a in before for b in after]
-
-
-def _last(shape: Any) -> tuple[int, ...]:
-    """A shape of NIR with the channels of an image last."""
-    return (shape[1], shape[2], shape[0]) if len(shape) == 3 else tuple(shape)
-
-
-def _turned(values: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Values in that shape."""
-    values = np.asarray(values, float)
-    values = values.transpose(1, 2, 0) if values.ndim == 3 else values
-    return _plain(np.broadcast_to(values, shape))
-
-
-def _plain(values: Any) -> Any:
-    """One number in place of an array of equal ones: it makes a smaller trace."""
-    values = np.asarray(values, float)
-    return float(values.flat[0]) if values.size and np.all(values == values.flat[0]) else np.array(values)
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    first, second = np.broadcast_to(np.asarray(value), (2,))
-    return int(first), int(second)
-
-
-def _with(value: np.ndarray, unit: u.Unit) -> Any:
-    return u.maybe_decimal(u.Quantity(jnp.asarray(value, brainstate.environ.dftype()), unit=unit))
-
-
-def _initializer(value: Any) -> Callable:
-    return braintools.init.Constant(value) if u.math.ndim(value) == 0 else value
