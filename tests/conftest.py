@@ -34,7 +34,7 @@ matplotlib.rcParams["figure.dpi"] = 50
 brainstate.environ.set(precision=64)
 
 # How many random networks the slow run tries (test_search.py): ``--hypothesis-profile=deep`` for more, others each time.
-hypothesis.settings.register_profile("usual", max_examples=60)
+hypothesis.settings.register_profile("usual", max_examples=30)
 hypothesis.settings.register_profile("deep", max_examples=500)
 hypothesis.settings.load_profile("usual")
 

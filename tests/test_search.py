@@ -1,6 +1,6 @@
 """Random networks, drawn by hypothesis, have the gradients, losses, states and traces of an oracle, however they are run.
 
-The default run draws 30 networks and the slow one 60, the same ones every time. 500 others, of up to 5,000 steps:
+The default run draws 30 networks and the slow one 30 larger ones, the same ones every time. 500 others, of up to 5,000 steps:
 
     .venv/bin/pytest -n 0 -m slow --hypothesis-profile=deep tests/test_search.py
 
@@ -35,7 +35,7 @@ import etrax
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.* is trained and must be:UserWarning"
 )  # constants are not updated here
-DEEP = hypothesis.settings.default.max_examples > 60
+DEEP = hypothesis.settings.default.max_examples > 30
 STATE = brainstate.HiddenState
 
 
