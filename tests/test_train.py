@@ -490,7 +490,7 @@ def test_a_damaged_checkpoint_is_not_taken(whole, tmp_path):
 def test_killed_at_any_moment_and_resumed(whole, tmp_path):
     """Bit for bit the same weights and log as in one piece."""
     script = [sys.executable, str(Path(trained.__file__)), str(tmp_path)]
-    cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "jax"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    cache = {"JAX_COMPILATION_CACHE_DIR": f"{tmp_path}-jax", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     chance = random.Random()
     moments = sorted(chance.uniform(0, 0.9) for _ in range(3))
     total = (whole[0] / "log.csv").stat().st_size

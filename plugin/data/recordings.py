@@ -201,7 +201,8 @@ class Recordings(abc.ABC):
     def _held_out(self, speakers: np.ndarray, fraction: float, rng: np.random.Generator) -> list[int]:
         """Speakers whose records together are nearest to a share, in an order that is drawn."""
         known, sizes = np.unique(speakers, return_counts=True)
-        wanted, taken, held = fraction * len(speakers), 0, []
+        wanted, taken = fraction * len(speakers), 0
+        held: list[int] = []
         for at in rng.permutation(len(known)):
             if abs(taken + sizes[at] - wanted) <= abs(taken - wanted) and len(held) < len(known) - 1:
                 taken, held = taken + sizes[at], [*held, known[at]]

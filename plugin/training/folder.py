@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from .checkpoint import Checkpoints
 from .logs import HEADER, LOG
 
-try:
-    import fcntl
-except ModuleNotFoundError:  # not POSIX: nothing keeps two processes apart there
-    fcntl = None  # type: ignore[assignment]
+# elsewhere nothing keeps two processes apart
+fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
 
 __all__ = ["begun", "claimed", "epochs_at_first", "resumable", "unfinished"]
 

@@ -18,7 +18,7 @@ from etrax.contract.constant import trained
 __all__ = ["check_schedule", "learning_rate", "optimizer_states", "reduces_on_plateau", "settings", "spare_constants"]
 
 _Parts = braintools.optim.Optimizer | braintools.optim.LRScheduler
-_PLAIN = bool | int | float | str | types.NoneType
+_PLAIN = bool | int | float | str | None
 
 
 def optimizer_states(optimizer: Any) -> dict[str, brainstate.State]:
