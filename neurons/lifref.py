@@ -72,7 +72,7 @@ class LIFRef(FixedThreshold):
         spike = super().get_spike(V)
         return u.math.where(refractory > 0.0, 0.0 * spike, spike)
 
-    def spike_jacobian(self, V, refractory) -> dict:
+    def spike_jacobian(self, V, refractory=None, **others) -> dict:
         """See `Neuron.spike_jacobian`."""
         slope = super().spike_jacobian(V)["z", "V"]
         return {("z", "V"): u.math.where(refractory > 0.0, 0.0 * slope, slope)}

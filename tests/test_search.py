@@ -35,7 +35,8 @@ import etrax
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.* is trained and must be:UserWarning"
 )  # constants are not updated here
-DEEP = hypothesis.settings.default.max_examples > 30
+EXAMPLES = hypothesis.settings().max_examples
+DEEP = EXAMPLES > 30
 STATE = brainstate.HiddenState
 
 
@@ -369,5 +370,5 @@ def test_random_networks(check, large):
     number, choices = PROPERTIES[check]
     if large:
         choices = {"large": True, "longest": 5000 if DEEP else 48} | choices
-        number = number * hypothesis.settings.default.max_examples // 30
+        number = number * EXAMPLES // 30
     searched(check, number, **choices)

@@ -107,12 +107,12 @@ class Settings:
             return type(thing).__name__, self._items(thing, depth)
         if isinstance(thing, tuple | set | frozenset):
             for array in filter(_is_writeable, thing):
-                (array.mantissa if isinstance(array, u.Quantity) else array).flags.writeable = False
+                _array(array).flags.writeable = False
             return type(thing).__name__, tuple(self._walk(item, depth) for item in thing)
         depth = 0 if isinstance(thing, brainstate.nn.Module) else depth + 1
         if depth > _DEEPEST or not hasattr(thing, "__dict__"):
             return id(thing)
-        own = self._items(vars(thing), depth)
+        own: Any = self._items(vars(thing), depth)
         return type(thing).__name__, (*own, *(item for cls in type(thing).__mro__ for item in self._of_class(cls)))
 
     def _of_class(self, cls: type) -> tuple:
@@ -163,8 +163,12 @@ def _changed(old: Any, new: Any) -> str:
 
 
 def _is_writeable(thing: Any) -> bool:
-    array = thing.mantissa if isinstance(thing, u.Quantity) else thing
+    array = _array(thing)
     return isinstance(array, np.ndarray) and array.flags.writeable
+
+
+def _array(thing: Any) -> Any:
+    return thing.mantissa if isinstance(thing, u.Quantity) else thing
 
 
 def _copy(thing: Any) -> Any:
