@@ -170,7 +170,7 @@ class Neuron(Dynamics):
 
     def _landed(self, V):
         """The potential, but for an overshoot beyond all numbers of its precision: infinity times no spike would be NaN."""
-        return u.math.where(u.get_mantissa(V) == jnp.inf, self.V_reset, V)
+        return u.math.where(u.get_mantissa(V) != jnp.inf, V, self.V_reset)  # in the unit of V
 
     def init_state(self, batch_size: int | None = None, **kwargs) -> None:
         """See `Dynamics.init_state`; warns of neurons that start above their threshold."""
