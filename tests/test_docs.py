@@ -122,7 +122,7 @@ def test_commands():
     page = (DOCS / "guides" / "command_line.md").read_text()
     lines = "\n".join(re.findall(r"```bash\n(.*?)```", page, re.DOTALL)).splitlines()
     commands = [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("etrax ")]
-    assert len(commands) == 6
+    assert len(commands) == 7
     for command in commands:
         args = importlib.import_module(f"etrax.cli.{command[0]}").make_parser().parse_args(command[1:])
         assert args.task.partition(":")[0] in {*tasks.TASKS, *tasks.FAMILIES}

@@ -23,6 +23,10 @@ _BLOCK = 64
 _TRAINING, _VALIDATION, _TEST = 0, 1, 2  # streams of random numbers
 
 
+def _nothing_is_open() -> None:
+    """Close the files of the task; this one has opened none."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Task:
     """A classification of spike trains, or a regression if it has no classes.
@@ -67,7 +71,7 @@ class Task:
     test: Callable[[int], Iterator[Batch]]
     outputs: tuple[str, ...] = ()
     stepwise: bool = False
-    close: Callable[[], None] = lambda: None
+    close: Callable[[], None] = _nothing_is_open
 
     def __enter__(self) -> Task:
         return self
