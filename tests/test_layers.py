@@ -259,6 +259,15 @@ def test_the_trace_is_the_derivative_of_the_state(name):
         assert u.get_unit(got).has_same_dim(u.mV / u.get_unit(leaf))
 
 
+def test_one_weight_for_all_in_float32():
+    with brainstate.environ.context(precision=32):
+        net = Net(brainstate.nn.OneToOne(N, jnp.float32(3.0) * u.mS), N)
+        xs = jnp.ones((T, N), jnp.float32)
+        learner = etrax.compile(net, etrax.D_RTRL, xs[0])
+        grads = learner.etrace_grad(xs, step_fn=lambda x: jnp.sum(learner(x) ** 2), chunk_size=3)
+    assert np.abs(u.get_mantissa(jax.tree.leaves(grads["syn", "comm", "weight"])[0])).max() > 0
+
+
 def test_the_trace_of_a_population_of_two_dimensions_begins_with_the_batch():
     net = Net(linear((2, I), (2, 5), b_init=None), (2, 5))
     learner = etrax.compile(net, etrax.D_RTRL, jnp.ones((B, 2, I)), batch_size=B)

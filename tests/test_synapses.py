@@ -240,8 +240,6 @@ def test_wrong_uses_are_named():
         CurrentProj(comm=comm, out=3.0, post=neuron)
     with pytest.raises(ValueError, match=r"`in_size` is \(5,\) but `pre` has shape \(4,\)"):
         STP(5, pre=neuron)
-    with pytest.raises(ValueError, match="`tau_rise` equals `tau_decay`"):
-        DualExpon(N, tau_rise=10.0 * u.ms)
     with pytest.raises(ValueError, match="`E` of MgBlock is in no unit but must be in units like mV"):
         etrax.synapses.MgBlock().update(1.0 * u.mS, -60.0 * u.mV)
 

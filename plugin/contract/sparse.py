@@ -21,6 +21,7 @@ def _blocks(*arrays):
     size = -(-n // count)
 
     def split(a):
+        a = jnp.asarray(a)  # as wide as integers are now: an index of 64 bits has no place in a model of 32
         fill = jnp.iinfo(a.dtype).max if jnp.issubdtype(a.dtype, jnp.integer) else 0
         return jnp.pad(a, (0, count * size - n), constant_values=fill).reshape(count, size)
 
