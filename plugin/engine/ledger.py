@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-import brainstate
 import brainunit as u
 import jax
 import jax.numpy as jnp
@@ -217,10 +216,15 @@ class Ledger:
 
     @cached_property
     def _delays(self) -> frozenset[int]:
-        """Numbers of the memories in which projections keep what they send later."""
-        lines = [getattr(c.projection, "delay_line", None) for c in self.graph.connections.values()]
-        own = {id(s) for line in lines if isinstance(line, brainstate.nn.Module) for s in line.states().values()}
-        return frozenset(i for i in self.paths.memories if id(self.graph.states.all[i]) in own)
+        """Numbers of the memories that hold nothing but spikes, for projections: what is dropped there is dropped by definition."""
+        read = _remembered(self.paths)
+        direct = {
+            state(i)
+            for i in self._parameters()
+            if not any(isinstance(source, TrainedConstant) for source in self.sources_of(i))
+        }
+        seen = self.paths.seen
+        return frozenset(i for i in self.paths.memories if state(i) not in read and not seen[state(i)] & direct)
 
     def _fed(self, keys: set) -> tuple[str, ...]:
         """The parameters that act on what has a derivative by one of the keys."""
