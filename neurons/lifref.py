@@ -66,7 +66,7 @@ class LIFRef(FixedThreshold):
         """See `Dynamics.ranges`."""
         return {"refractory": (-3.0, 3.0)}
 
-    def get_spike(self, V=None, refractory=None):
+    def get_spike(self, V=None, refractory=None, **others):
         """Spikes at the given (else the current) states, shape ``([batch,] *varshape)``; none while refractory."""
         refractory = self.refractory.value if refractory is None else refractory
         spike = super().get_spike(V)
