@@ -77,3 +77,13 @@ def strict_ranks():
     """
     with jax.numpy_rank_promotion("raise"):
         yield
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory):
+    """The training of `trained.py` in one piece: its folder and its weights."""
+    import trained
+
+    folder = tmp_path_factory.mktemp("whole")
+    with brainstate.environ.context(dt=1 * u.ms):
+        return folder, trained.short(folder)

@@ -4,6 +4,7 @@ An endless stream without resets, whose batches come from `brainstate.random`; u
 takes a step per batch; validation; constraints.
 """
 
+import csv
 import sys
 from pathlib import Path
 
@@ -116,6 +117,18 @@ def short(folder, *, resume=False, stream=None, **changes):
 def weights(learner):
     """All numbers of all parameters."""
     return [np.asarray(leaf) for state in learner.param_states.values() for leaf in jax.tree.leaves(state.value)]
+
+
+def rows(folder):
+    """What the log of a training holds."""
+    with open(folder / "log.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def same(ours, theirs):
+    """Weights are equal bit for bit."""
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 if __name__ == "__main__":

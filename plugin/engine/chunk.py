@@ -82,6 +82,11 @@ class Engine:
     slices : tuple
         One step's arguments (shapes are enough).
 
+    Attributes
+    ----------
+    moved : list of State
+        What the step writes and the model reads, but was not known to change.
+
     Raises
     ------
     ValueError
@@ -98,6 +103,7 @@ class Engine:
         self.step = Step(graph, fn, credit, parts.routes, slices)
         self.written = self.step.written
         self.used = sorted({*self.step.used, *weights})
+        self.moved = [graph.states.all[i] for i in self.written if i in graph.used and i not in graph.moving]
         for i in set(weights) & set(self.written):
             raise ValueError(
                 f"the step writes the parameter {dotted(graph.paths.get(id(graph.states.all[i]), (f'state {i}',)))}, which is trained: keep what changes from step "
@@ -163,12 +169,6 @@ class Engine:
 
         inputs = values | {("slice", k): leaf for k, leaf in enumerate(leaves)}
         return {key for key, value in inputs.items() if not dependent(acts, {key: value}, values, leaves)}
-
-    @property
-    def moved(self) -> list[Any]:
-        """States that the step writes and that the model reads, but that the model was not known to have changing."""
-        graph = self.graph
-        return [graph.states.all[i] for i in self.written if i in graph.used and i not in graph.moving]
 
     def advance(self, values: Values, held: Traces, args: tuple) -> Traces:
         """The traces after one step, from values of the states before it."""

@@ -117,7 +117,9 @@ class Ledger:
             old = {state(self.graph.states.index(h.state)) for h in states}
             for c in self.graph.connections.values():
                 read = self.paths.seen[sent(c.name)]
-                delayed = set().union(*(self.paths.seen[state(line)] for line in self._delays if state(line) in read))
+                delayed = set().union(
+                    *(self.paths.seen[state(line)] for line in self._waiting_spikes if state(line) in read)
+                )
                 if sent(c.name) not in self.paths.eventually:
                     continue
                 if read & own and (c.population != index):
@@ -156,10 +158,8 @@ class Ledger:
     def _beside(self) -> list[Outside]:
         """Parameters that act on neurons beside the layers of projections, or ahead of them."""
         paths, found = self.paths, []
-        for number in self._parameters():
-            if any(isinstance(source, TrainedConstant) for source in self.sources_of(number)):
-                continue  # acts through spikes on others, as the weights behind them do
-            keys = paths.seen[HIDDEN].union(*(paths.seen[sent(c.name)] for c in self.graph.connections.values()))
+        keys = paths.seen[HIDDEN].union(*(paths.seen[sent(c.name)] for c in self.graph.connections.values()))
+        for number in self._untraced:
             if state(number) in keys:
                 states = ", ".join(paths.beside(number))
                 where = f"it acts on {states} outside a projection and has no trace, so its gradient is that of the newest step"
@@ -172,7 +172,7 @@ class Ledger:
         paths, found = self.paths, []
         for number in paths.memories:
             fed = self._fed(paths.seen[state(number)])
-            if state(number) in paths.eventually and fed and number not in self._delays:
+            if state(number) in paths.eventually and fed and number not in self._waiting_spikes:
                 where = f"{self._described(number)} remembers it for later steps, and no trace follows that"
                 found.append(Outside(fed, where, _KEEP))
         return found
@@ -215,15 +215,15 @@ class Ledger:
         return [i for i in memories if i in acted]
 
     @cached_property
-    def _delays(self) -> frozenset[int]:
+    def _untraced(self) -> list[int]:
+        """Parameters but for constants with a trace, which act through spikes on others as the weights behind them do."""
+        constants = {id(s) for c in self.graph.sources if isinstance(c, TrainedConstant) for s in c.params.values()}
+        return [i for i in self._parameters() if id(self.graph.states.all[i]) not in constants]
+
+    @cached_property
+    def _waiting_spikes(self) -> frozenset[int]:
         """Numbers of the memories that hold nothing but spikes, for projections: what is dropped there is dropped by definition."""
-        read = _remembered(self.paths)
-        direct = {
-            state(i)
-            for i in self._parameters()
-            if not any(isinstance(source, TrainedConstant) for source in self.sources_of(i))
-        }
-        seen = self.paths.seen
+        read, seen, direct = _remembered(self.paths), self.paths.seen, {state(i) for i in self._untraced}
         return frozenset(i for i in self.paths.memories if state(i) not in read and not seen[state(i)] & direct)
 
     def _fed(self, keys: set) -> tuple[str, ...]:
