@@ -11,6 +11,7 @@
 Tests import the modules that stand beside them by name (``import oracle``).
 """
 
+import itertools
 import os
 from pathlib import Path
 
@@ -60,6 +61,21 @@ def optimizations(request):
     yield
     if wanted:
         hurry(True)
+
+
+@pytest.fixture(autouse=True)
+def forgotten():
+    """Forget compiled programs before they are too many: Linux lets a process map 65,530 pieces of memory, and beyond it dies.
+
+    A program takes some 30 pieces, a slow test several hundred. They are counted after every twentieth test.
+    """
+    yield
+    pieces = Path("/proc/self/maps")
+    if next(TESTS) % 20 == 0 and pieces.exists() and pieces.read_bytes().count(b"\n") > 30_000:
+        jax.clear_caches()
+
+
+TESTS = itertools.count(1)
 
 
 @pytest.fixture(autouse=True)
