@@ -345,6 +345,7 @@ def test_the_command_is_installed():
 
 
 @pytest.mark.slow
+@pytest.mark.optimized
 def test_digits_are_learnt():
     """The demo's promise: 93 % on the held-out digits, above the readout alone."""
     with brainstate.environ.context(dt=1.0 * u.ms):
@@ -356,6 +357,7 @@ def test_digits_are_learnt():
 
 
 @pytest.mark.slow
+@pytest.mark.optimized
 def test_dms_is_learnt_over_a_delay():
     """Chance is one half; the readout alone cannot bridge the delay."""
     with brainstate.environ.context(dt=1.0 * u.ms):

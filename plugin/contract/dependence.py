@@ -76,6 +76,8 @@ def felt_by(fn: Callable[[dict], dict], moved: dict[Hashable, Any]) -> dict[Hash
         ``key -> floating-point arrays``.
     """
 
+    fn = jax.jit(fn)  # so that what the keys have in common, all but the way back, is traced once
+
     def summed(key, seen, moved):
         out = fn({k: jax.tree.map(lambda leaf, k=k: _asked(leaf, k, seen), v) for k, v in moved.items()})[key]
         leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(out)]
