@@ -11,6 +11,7 @@
 Tests import the modules that stand beside them by name (``import oracle``).
 """
 
+import contextlib
 import itertools
 import os
 from pathlib import Path
@@ -58,9 +59,22 @@ def optimizations(request):
     wanted = request.node.get_closest_marker("optimized") is not None
     if wanted:
         hurry(False)
-    yield
+    yield wanted
     if wanted:
         hurry(True)
+
+
+@pytest.fixture
+def reference(optimizations):
+    """``with reference():`` compiles in a hurry what is compared with, where a test is marked ``optimized``."""
+
+    @contextlib.contextmanager
+    def hurried():
+        hurry(True)
+        yield
+        hurry(not optimizations)
+
+    return hurried
 
 
 @pytest.fixture(autouse=True)
