@@ -65,16 +65,16 @@ def optimizations(request):
 
 
 @pytest.fixture
-def reference(optimizations):
-    """``with reference():`` compiles in a hurry what is compared with, where a test is marked ``optimized``."""
+def hurried(optimizations):
+    """``with hurried():`` compiles in a hurry what is compared with, where a test is marked ``optimized``."""
 
     @contextlib.contextmanager
-    def hurried():
+    def context():
         hurry(True)
         yield
         hurry(not optimizations)
 
-    return hurried
+    return context
 
 
 @pytest.fixture(autouse=True)

@@ -75,7 +75,7 @@ def error(got, expected):
     return max(float(np.linalg.norm(g - e) / np.linalg.norm(e)) for g, e in pairs)
 
 
-def step_by_step_of(case, **options):
+def reference(case, **options):
     return oracle.drtrl_grad(case.net, case.params, case.xs, case.ys, networks.loss, **options)
 
 
@@ -92,12 +92,12 @@ def step_by_step_of(case, **options):
         for name in networks.NETWORKS
     ],
 )
-def test_gradient_and_trace_equal_the_references_for_every_chunk_length(name, chunks, reference):
+def test_gradient_and_trace_equal_the_references_for_every_chunk_length(name, chunks, hurried):
     """The reference step by step; and backpropagation where that is the same: without recurrence, or cut at projections."""
     run = Run(name)
     case = run.case
-    with reference():
-        expected, eps, _ = step_by_step_of(case)
+    with hurried():
+        expected, eps, _ = reference(case)
         check_reference(name, case, expected)
     for chunk in chunks:
         close(run.grad(chunk), expected)
@@ -123,7 +123,7 @@ def test_a_conductance_counted_twice_does_not_match():
     """Taking the learning signal of g before V is computed from it counts the path g -> V twice."""
     run = Run("feed-forward lif")
     case = run.case
-    wrong, _, _ = step_by_step_of(case, count_g_twice=True)
+    wrong, _, _ = reference(case, count_g_twice=True)
     right = oracle.bptt_grad(case.net, case.params, case.xs, case.ys, networks.loss)
     assert error(run.grad(), right) < 1e-10
     assert error(wrong, right) > 0.1
@@ -157,7 +157,7 @@ def test_trained_constants_equal_the_reference():
 def test_mask_and_reduction(reduction):
     run = Run("recurrent alif")
     mask = jnp.where(jnp.arange(T) < 9, 0.0, jnp.linspace(0.5, 2.0, T))
-    expected, _, _ = step_by_step_of(run.case, mask=mask, reduction=reduction)
+    expected, _, _ = reference(run.case, mask=mask, reduction=reduction)
     close(run.grad(8, mask=mask, reduction=reduction), expected)
 
 
@@ -214,7 +214,7 @@ def test_weights_may_change_while_the_trace_goes_on(name, every):
     def descend(params, grads):
         return jax.tree.map(lambda p, g: p - rate * g, params, grads)
 
-    _, _, expected = step_by_step_of(run.case, update=descend, every=every)
+    _, _, expected = reference(run.case, update=descend, every=every)
     for start in range(0, T, every):
         part = slice(start, start + every)
         grads = run.learner.etrace_grad(run.xs[part], run.ys[part], step_fn=run.step, reduction="sum", chunk_size=3)
@@ -295,7 +295,7 @@ def test_without_a_trace_only_the_newest_step_counts():
     """`NoTrace` is D-RTRL with D = 0: its trace is f x of the last step, and its gradient another one."""
     run = Run("recurrent alif", etrax.NoTrace)
     mine = run.grad(8)
-    expected, _, _ = step_by_step_of(run.case)
+    expected, _, _ = reference(run.case)
     assert error(mine, expected) > 0.1
     trace = run.learner.get_etrace_of(("proj0_0", "comm", "weight"))["proj0_0", "syn", "g"]
     newest = trace["weight"][:, :N_IN]
