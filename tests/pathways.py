@@ -47,13 +47,15 @@ class Net(brainstate.nn.Module):
     """A population behind ways (each with its own weights), or a delta projection if there are none, and a readout.
 
     The readout is a leaky one; where ``behind`` names filters, it is the sum of these filters of the population's spikes,
-    each with plain weights after it. ``pre`` says whether what filters the spikes is told whose they are.
+    each with plain weights after it. ``pre`` says whether what filters the spikes is told whose they are; "ahead", that it also steps
+    ahead of the neurons, on the spikes of the step before.
     """
 
     def __init__(self, row, neuron, ways, *, recurrent=False, behind: Sequence[FilterRow] = (), pre=True):
         super().__init__()
         self.neu = neuron
         self.recurrent = recurrent
+        self.ahead = pre == "ahead"
         rng = np.random.default_rng(3)
         n_in = N_IN + (N if recurrent else 0)
 
@@ -83,10 +85,13 @@ class Net(brainstate.nn.Module):
             x = jnp.concatenate([x, jax.lax.stop_gradient(self.neu.get_spike())], axis=-1)
         for name in self.projections:
             getattr(self, name)(x)
-        z = self.neu()
+        z = self.neu.get_spike() if self.ahead else self.neu()
         if not self.filters:
             return self.out(z)
-        return sum(getattr(self, f"{name}_out")(u.get_mantissa(getattr(self, name)(z))) for name in self.filters)
+        out = sum(getattr(self, f"{name}_out")(u.get_mantissa(getattr(self, name)(z))) for name in self.filters)
+        if self.ahead:
+            self.neu()
+        return out
 
 
 def data():

@@ -63,7 +63,7 @@ class Way:
     filter : str
         A row of `contract.FILTERS` ahead of the layer, or "".
     told : bool
-        Whether the filter knows whose spikes it takes.
+        Whether the filter knows whose spikes it takes, all from one population.
     delay : tuple of int
         Steps: none, one for all, or one for each that sends.
     shared : bool
@@ -314,7 +314,7 @@ def projection(drawn, k, j, posts, stop):
         return synapses.DeltaProj(comm=comm, post=post)
     modules = []
     if ahead is not None:
-        options = {"pre": posts[int(way.sources[0][1:])]} if way.told else {}
+        options = {"pre": posts[int(way.sources[0][1])]} if way.told else {}
         modules.append(ahead.build(n_in, **options))
     out_row = row_of(contract.OUTPUTS, way.out)
     if ahead is not None and ahead.conducts:
@@ -372,14 +372,14 @@ class Net(brainstate.nn.Module):
 
     def update(self, x):
         drawn, sent, outputs = self.drawn, {"x": x}, []
-        for k, post in enumerate(self.posts):
-            sent[f"z{k}[-1]"] = self.past(flat(post.get_spike(), drawn.cells[k].shape))
+        told = {f"z{k}[-1]": flat(post.get_spike(), drawn.cells[k].shape) for k, post in enumerate(self.posts)}
+        sent |= {name: self.past(z) for name, z in told.items()}
         for k, (cells, post) in enumerate(zip(drawn.cells, self.posts, strict=True)):
             for j, way in enumerate(drawn.ways[k]):
                 entering = jnp.concatenate([sent[s] for s in way.sources], axis=-1)
-                getattr(self, f"proj{k}_{j}")(entering if way.told else self.untold(entering))
+                getattr(self, f"proj{k}_{j}")(told[way.sources[0]] if way.told else self.untold(entering))
             z = post()
-            sent[f"z{k}"] = flat(z, cells.shape)
+            sent[f"z{k}"] = told[f"z{k}"] = flat(z, cells.shape)
             if cells.read:
                 outputs.append(getattr(self, f"out{k}")(self.seen(k, z)))
         return sum(outputs)

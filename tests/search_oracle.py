@@ -49,7 +49,7 @@ class Oracle:
         self.states = {p: s for p, s in found.items() if not isinstance(s, brainstate.ParamState)}
         self.start = {p: s.value for p, s in self.states.items()}
         self.twice = any(
-            c.read == "untold" or any(s[0] == "z" and s[-1] != "]" for way in ways for s in way.sources)
+            c.read == "untold" or any(way.told or (s[0] == "z" and s[-1] != "]") for way in ways for s in way.sources)
             for c, ways in zip(drawn.cells, drawn.ways, strict=True)
         )
         self._gradient = brainstate.transform.jit(self._differentiate)

@@ -70,9 +70,10 @@ def way(draw, k, populations, first, layers, alike):
         options["shared"] = not options["filter"] and not options["learnt"] and now_and_then(draw, [True], False, 3)
         if options["shared"]:
             options["out"] = "CUBA"
-        lower = [j for j in range(k) if len(populations[j].shape) == 1]
-        if options["filter"] and lower and draw(st.booleans()):
-            sources, options["told"] = [f"z{draw(st.sampled_from(lower))}"], True
+        ahead = [] if first else [f"z{j}[-1]" for j in range(k, len(populations))]  # of who has not stepped yet
+        told = [z for z in sources if z in now[1:] + ahead and len(populations[int(z[1])].shape) == 1]
+        if options["filter"] and told and draw(st.booleans()):
+            sources, options["told"] = told[:1], True
         else:
             options["delay"] = now_and_then(draw, [(0,), (2,)] if alike else [(0,), (2,), (0, 1, 3), (1, 2)], (), 3)
     if conducts(options.get("filter")):  # there is no synapse, and a bias would have no unit

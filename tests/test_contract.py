@@ -424,12 +424,12 @@ def test_gradient_through_filters_of_the_populations_spikes(row):
     compare(row, row.build(), [], behind=[filters[(k + i) % len(filters)] for i in range(2)] if k else filters)
 
 
-@pytest.mark.parametrize("pre", [True, False])
+@pytest.mark.parametrize("pre", [True, "ahead", False])
 def test_gradient_through_a_filter_that_knows_whose_spikes_it_takes(pre):
     """With `pre` the filter's memory carries credit; without it, the gradient is another one."""
     row, behind = POPULATIONS[0], primary(FILTERS)[-2:]
     if pre:
-        compare(row, row.build(), [], behind=behind)
+        compare(row, row.build(), [], behind=behind, pre=pre)
     else:
         xs, ys = pathways.data()
         net = pathways.Net(row, row.build(), [], behind=behind, pre=False)

@@ -240,6 +240,10 @@ def test_readout_of_something_else():
     net.update = lambda x: (net.syn(x), net.out(2.0 * net.neu()))[-1]
     with pytest.raises(ValueError, match=r"exactly the value that `pre\(...\)` returned"):
         compiled(net)
+    net = Net()  # ahead of its neurons, whose spikes are then those of the step before
+    net.update = lambda x: (net.syn(x), net.out(2.0 * net.neu.get_spike()), net.neu())[1]
+    with pytest.raises(ValueError, match=r"ahead of the call of `pre`, with `pre.get_spike\(\)`"):
+        compiled(net)
 
 
 def test_unknown_algorithm():

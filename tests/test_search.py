@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from search import LAYERS, N_IN, PLAIN, Drawn, Net, large, loss
+from search import LAYERS, N_IN, PLAIN, Cells, Drawn, Net, Way, large, loss
 from search_oracle import Oracle
 from search_strategy import networks
 
@@ -372,3 +372,12 @@ def test_random_networks(check, large):
         choices = {"large": True, "longest": 5000 if DEEP else 48} | choices
         number = number * EXAMPLES // 30
     searched(check, number, **choices)
+
+
+@pytest.mark.slow
+def test_filters_of_the_spikes_that_a_population_sends_to_itself():
+    """They step ahead of their neurons, on the spikes of the step before; what they remember of those carries credit."""
+    loops = (Way(("z0[-1]",), filter=name, told=True) for name in ("STP", "AMPA"))
+    drawn = Drawn((Cells(learnt=("V_th",)),), ((Way(("x",)), *loops),), T=6, chunk=3)
+    with environment(drawn):
+        check_gradient(drawn)

@@ -30,8 +30,9 @@ class Filter(Dynamics):
     name : str, optional
         Name of the module.
     pre : Neuron, optional
-        The neurons whose spikes are filtered: call the filter with what ``pre(...)`` returned. Its states
-        then belong to the population of ``pre``, so that credit through their memory is in the trace.
+        The neurons whose spikes are filtered: call the filter with what ``pre(...)`` returned, or, ahead of ``pre`` as in a
+        projection from ``pre`` onto itself, with ``pre.get_spike()``. Its states then belong to the population of ``pre``,
+        so that credit through their memory is in the trace.
         Without it only the newest spike gets credit.
 
     Raises
@@ -62,7 +63,7 @@ class Filter(Dynamics):
         """One step on the spikes ``z``, shape ``([batch,] *in_size)``; returns the filtered spikes, same shape."""
         recorder = active(self)
         if recorder is not None and self.pre is not None:
-            z = recorder.emission(self.pre, z)
+            z = recorder.emission(self, z)
         if not jnp.issubdtype(jnp.result_type(z), jnp.inexact):
             z = jnp.asarray(z, brainstate.environ.dftype())
         self.step(z=z)

@@ -14,12 +14,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-__all__ = ["Listener", "Recorder", "active", "recording"]
+__all__ = ["NOT_OF_PRE", "Listener", "Recorder", "active", "recording"]
 
 _stack: list[Recorder] = []
 _CALLS = (
     "`step_fn` called the learner {} times in one step: call `learner(x)` (not the model) exactly once, so that the trace "
     "advances once."
+)
+
+NOT_OF_PRE = (
+    "a filter or readout with `pre=` is part of the population of that neuron: call it with exactly the value that `pre(...)` "
+    "returned in this step, or, ahead of the call of `pre`, with `pre.get_spike()`; or leave `pre` out."
 )
 
 
@@ -83,10 +88,12 @@ class Recorder:
 
     Attributes
     ----------
-    new : dict
-        ``id(module) -> `` new states of the parts that have stepped, by name.
+    old, new : dict
+        ``id(module) -> `` states of the parts that have stepped, by name, before and after it.
     x, y : dict
         ``id(projection) -> `` what entered its layer, and what left it.
+    early : dict
+        ``id(filter) -> `` what entered filters ahead of the call of their ``pre``, and the spikes of its last step.
     """
 
     def __init__(
@@ -106,9 +113,11 @@ class Recorder:
         self._closed = closed
         self.signals = signals
         self._weight = weight
+        self.old: dict[int, dict] = {}
         self.new: dict[int, dict] = {}
         self.x: dict[int, Any] = {}
         self.y: dict[int, Any] = {}
+        self.early: dict[int, Any] = {}
         self._stepped: list[Any] = []
         self._spikes: dict[int, Any] = {}
         self._calls = 0
@@ -155,7 +164,7 @@ class Recorder:
             )
         for listener in self._listeners:
             new = listener.stepped(module, old, drives, new)
-        self.new[id(module)] = new
+        self.old[id(module)], self.new[id(module)] = old, new
         self._stepped.append(module)
         return {name: self._written(module.hidden[name], value) for name, value in new.items()}
 
@@ -177,13 +186,18 @@ class Recorder:
         """A neuron has emitted spikes."""
         self._spikes[id(neuron)] = spikes
 
-    def emission(self, neuron: Any, x: Any) -> Any:
-        """The spikes of ``neuron`` in this step as the filters in its population read them; ``x`` must be what it emitted."""
+    def emission(self, part: Any, x: Any) -> Any:
+        """The spikes that a filter of its ``pre`` takes, as the rest of the population reads them.
+
+        After the call of ``pre``, ``x`` must be what that emitted. Ahead of it, the spikes of its last step: both are kept,
+        so that who relies on it can see whether they are the same.
+        """
+        neuron = part.pre
+        if id(neuron) not in self.new and self.knows(neuron):
+            self.early[id(part)] = x, neuron.get_spike()
+            return jax.lax.stop_gradient(x) if id(neuron) in self._traced else x  # it acts through the trace
         if self._spikes.get(id(neuron)) is not x:
-            raise ValueError(
-                "a filter or readout with `pre=` is part of the population of that neuron: call it with "
-                "exactly the value that `pre(...)` returned in this step, or leave `pre` out."
-            )
+            raise ValueError(NOT_OF_PRE)
         return self.inside(neuron).get_spike(**self.new[id(neuron)])
 
     # -- modules ask -----------------------------------------------------------------------

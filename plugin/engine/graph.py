@@ -19,9 +19,10 @@ import numpy as np
 from etrax.contract import Neuron
 from etrax.contract.constant import read, trained
 from etrax.contract.dependence import dependent
+from etrax.contract.elementwise import same
 from etrax.contract.jacobian import Kind
 from etrax.contract.pattern import pattern_of, split
-from etrax.contract.recorder import Recorder, recording
+from etrax.contract.recorder import NOT_OF_PRE, Recorder, recording
 from etrax.text import dotted
 
 from .handover import Entered, Left, handed_over
@@ -36,11 +37,12 @@ __all__ = ["Graph"]
 
 
 class Probed(NamedTuple):
-    """What one step of the model shows: its output, its Jacobian, what entered its projections."""
+    """What one step of the model shows: its output, its Jacobian, what entered its projections, and its early filters."""
 
     out: Any
     blocks: Blocks
     x: dict[str, Any]
+    early: dict[int, list[tuple[Any, Any]]]  # of each population, see `Recorder.early`
 
 
 class Graph:
@@ -94,6 +96,7 @@ class Graph:
         for connection in self.connections.values():
             connection.settle(self.moving)
         self._outline = jax.eval_shape(self.step, self.states.read(used), *args)
+        self._check_early(used, args)
         self.structures = self._classify(used, args)
         self._example = (used, args)
 
@@ -218,7 +221,25 @@ class Graph:
         with recording(recorder):
             out = self.model(*args)
         x = {self.connections[key].name: value for key, value in recorder.x.items()}
-        return Probed(out, self.compose(recorder, entries), x)
+        early = {
+            i: [recorder.early[id(f)] for f in p.filters if id(f) in recorder.early]
+            for i, p in enumerate(self.populations)
+        }
+        return Probed(out, self.compose(recorder, entries), x, early)
+
+    def _check_early(self, used: list[int], args: tuple) -> None:
+        """Raise a ValueError if a filter ahead of its ``pre`` takes anything but the spikes of the last step of that."""
+        values = self.states.read(used)
+
+        def entered(i, k, own):
+            return self.step({**values, **own}, *args)[1].early[i][k]
+
+        for i, pairs in self._outline[1].early.items():
+            own = {
+                n: values[n] for n in (self.states.index(h.state) for h in self.populations[i].hidden) if n in values
+            }
+            if not all(same(partial(entered, i, k), own) for k in range(len(pairs))):
+                raise ValueError(NOT_OF_PRE)
 
     def _classify(self, used: list[int], args: tuple) -> list[Structure]:
         values = self.states.read(used)

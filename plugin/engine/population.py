@@ -58,7 +58,8 @@ class Population:
         direct = [source for _, source in self.terms if not isinstance(source, Synapse)]
         self.direct = {id(s): Drive(dotted(paths.get(id(s), (s.name,))), "conductance") for s in direct}
         # a filter that was replaced is no part of the model any more, though the neuron still knows it
-        self.parts = [*self.synapses, neuron, *(part for part in neuron.filters if id(part) in paths)]
+        self.filters = [part for part in neuron.filters if id(part) in paths]
+        self.parts = [*self.synapses, neuron, *self.filters]
         for part in self.synapses:
             if id(part) not in paths:
                 raise ValueError(
@@ -130,14 +131,13 @@ class Population:
                 _add(sources, compose(out.jacobian(), {"g": conductance}))
             else:
                 sources["g", i] = conductance
-        rows = self._advance(entries, self.neuron, sources)
-        new_rows[id(self.neuron)] = rows
-        if self.neuron.filters:
-            new = recorder.new[id(self.neuron)]
-            read = {**self.neuron.spike_jacobian(**new), **self.neuron.spike_constant_jacobian(**new)}
-            spike = compose(read, {**rows, **self._acting(self.neuron)})["z"]
-            for part in self.neuron.filters:
-                new_rows[id(part)] = self._advance(entries, part, {"z": spike})
+        new_rows[id(self.neuron)] = rows = self._advance(entries, self.neuron, sources)
+        before = {name: {Old(state): 1.0} for name, state in self.names[id(self.neuron)].items()}
+        for early, states, at in ((True, recorder.old, before), (False, recorder.new, rows)):
+            parts = [part for part in self.filters if (id(part) in recorder.early) == early]
+            if parts:
+                spike = self._spike(states[id(self.neuron)], at)
+                new_rows |= {id(part): self._advance(entries, part, {"z": spike}) for part in parts}
         D: Entries = {}
         f: Entries = {}
         for part in self.parts:
@@ -150,6 +150,11 @@ class Population:
                         block, source, unit = f, origin, units[origin]
                     block[state, source] = coefficient(value, self.units[state], unit, f"d {state} / d {source}")
         return Blocks(D, f)
+
+    def _spike(self, states: dict, rows: dict[str, dict]) -> dict:
+        """The row of the spike that the neuron emits in ``states``, given their rows."""
+        read = {**self.neuron.spike_jacobian(**states), **self.neuron.spike_constant_jacobian(**states)}
+        return compose(read, {**rows, **self._acting(self.neuron)})["z"]
 
     def input(self, syn) -> Drive:
         """What enters a synapse, in the unit of its first state and named by it."""

@@ -92,7 +92,7 @@ class Readers:
         """The filters ``(module, state)`` of a population's spikes that an output reads."""
         return [
             (part, state)
-            for part in population.neuron.filters
+            for part in population.filters
             for state, name in population.names[id(part)].items()
             if (name, output) in self._seen
         ]
