@@ -15,7 +15,7 @@ import trained
 
 import etrax
 from etrax.training.checkpoint import check_same
-from etrax.training.optimizers import learning_rate, settings, spare_constants
+from etrax.training.optimizers import learning_rate, settings, spare_constants, widen
 from etrax.training.update import _clipped
 
 optim = braintools.optim
@@ -245,6 +245,20 @@ def test_clipping_stays_within_the_range_of_numbers(dtype, size):
     np.testing.assert_allclose(np.asarray(clipped["w"], float), expected, rtol=1e-2)
     zero, norm = _clipped({"w": jnp.zeros(3, dtype)}, 1.0)
     assert float(norm) == float(jnp.sum(zero["w"])) == 0.0
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_weights_of_16_bits_are_trained_in_32(dtype):
+    """The first step of Adam is one learning rate, whatever the gradient is; its square, and `eps`, are 0 in float16."""
+    weights = {("w",): brainstate.ParamState(jnp.zeros(3, dtype))}
+    optimizer = optim.Adam(lr=0.01)
+    widen(optimizer, weights)
+    optimizer.register_trainable_weights(weights)
+    optimizer.update({("w",): jnp.asarray([1e-4, -1e-5, 0.0], dtype)})
+    (value,) = (state.value for state in weights.values())
+    assert value.dtype == dtype
+    np.testing.assert_allclose(value.astype(float), [-0.01, 0.01, 0.0], rtol=5e-3)
+    assert learning_rate(optimizer) == pytest.approx(0.01)
 
 
 # -- patience ------------------------------------------------------------------------------

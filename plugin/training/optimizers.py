@@ -1,4 +1,4 @@
-"""What a training asks of an optimizer: its learning rate, its settings, and that decay spares constants."""
+"""What a training asks of an optimizer: its learning rate, its settings, that decay spares constants, and 32 bits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,15 @@ import optax
 
 from etrax.contract.constant import trained
 
-__all__ = ["check_schedule", "learning_rate", "optimizer_states", "reduces_on_plateau", "settings", "spare_constants"]
+__all__ = [
+    "check_schedule",
+    "learning_rate",
+    "optimizer_states",
+    "reduces_on_plateau",
+    "settings",
+    "spare_constants",
+    "widen",
+]
 
 _Parts = braintools.optim.Optimizer | braintools.optim.LRScheduler
 _PLAIN = bool | int | float | str | None
@@ -130,7 +138,7 @@ def _factor(update: Any, state: Any) -> Any:
         return abs(held["step_size"])
     if kind == "scale_by_schedule":
         return abs(held["step_size_fn"](jnp.maximum(state.count - 1, 0)))
-    if kind in ("with_extra_args_support", "_spare"):
+    if kind in ("with_extra_args_support", "_spare", "_widened"):
         return _factor(held["tx"].update, state)
     return jnp.nan
 
@@ -201,3 +209,25 @@ def _spare(tx: optax.GradientTransformation, spared: set) -> optax.GradientTrans
         return tx.update(updates, state, params, **more)
 
     return optax.GradientTransformationExtraArgs(tx.init, update)
+
+
+# -- precision -------------------------------------------------------------------------------
+def widen(optimizer: Any, params: Mapping[tuple, brainstate.State]) -> None:
+    """Let an optimizer of weights of 16 bits reckon in 32: squares of gradients, and the `eps` of Adam, are 0 in 16."""
+    if any(_wide(leaf).dtype != leaf.dtype for state in params.values() for leaf in jax.tree.leaves(state.value)):
+        optimizer.tx = _widened(optimizer.tx)
+
+
+def _widened(tx: optax.GradientTransformation) -> optax.GradientTransformation:
+    def init(params):
+        return tx.init(jax.tree.map(_wide, params))
+
+    def update(updates, state, params=None, **more):
+        new, state = tx.update(jax.tree.map(_wide, updates), state, jax.tree.map(_wide, params), **more)
+        return jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), new, updates), state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _wide(leaf: Any) -> Any:
+    return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))

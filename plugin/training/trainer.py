@@ -28,7 +28,7 @@ from .folder import begun, claimed, resumable
 from .logs import bar_of
 from .loop import Loop
 from .losses import Loss, named_loss, title_of
-from .optimizers import check_schedule, learning_rate, optimizer_states, settings, spare_constants
+from .optimizers import check_schedule, learning_rate, optimizer_states, settings, spare_constants, widen
 from .options import TrainOptions
 from .update import make_update
 
@@ -195,6 +195,7 @@ def train(  # noqa: PLR0913 - what may be exchanged in a training, each with a d
         check_schedule(optimizer, trials is not None)
         if not options.decay_constants:
             spare_constants(optimizer, learner.model, params)
+        widen(optimizer, params)
         optimizer.register_trainable_weights(params)
         identity = {
             "learner": type(learner).__name__,
