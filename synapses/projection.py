@@ -64,14 +64,14 @@ class Projection(brainstate.nn.Module):
         x = args[0] if self.delay_line is None else self.delay_line(args[0])
         recorder = active(self) or active(self.post)
         try:
-            return self._sized(self.comm(x)) if recorder is None else recorder.projection(self, x)
+            return self.sized(self.comm(x)) if recorder is None else recorder.projection(self, x)
         except (u.UnitMismatchError, u.DimensionMismatchError) as error:
             raise ValueError(
                 f"`comm` of {self.name} mixes units ({' '.join(str(error).split())}): give weights and bias the same unit, e.g. "
                 "`b_init=braintools.init.ZeroInit(unit=u.mS)` beside `w_init=...(unit=u.mS)`, or `b_init=None`."
             ) from error
 
-    def _sized(self, y):
+    def sized(self, y):
         """What the layer gives, one value per neuron; a layer of the size of ``post`` may give one for all of them."""
         shape, wanted = u.math.shape(y), tuple(self.post.varshape)
         if shape[len(shape) - len(wanted) :] == wanted:

@@ -149,6 +149,7 @@ SQUARE = {
     "AllToAll": ("V dense", lambda i, n: nn.AllToAll(i, n, weights(i, n), b_init=zero_bias(n))),
     "AllToAll but itself": ("V dense", lambda i, n: nn.AllToAll(i, n, weights(i, n), include_self=False)),
     "AllToAll, one weight": ("V per neuron", lambda i, n: nn.AllToAll(i, n, 1.5 * u.mS, include_self=False)),
+    "AllToAll, one weight for itself too": ("V per neuron", lambda i, n: nn.AllToAll(i, n, 1.5 * u.mS)),
     "EventLinear": ("V dense", lambda i, n: nn.EventLinear(i, n, weights(i, n))),
     "CSR": ("V per synapse", sparse(u.sparse.CSR)),
     "CSC with a bias": ("V per synapse", sparse(u.sparse.CSC, b_init=zero_bias(N))),

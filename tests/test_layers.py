@@ -92,7 +92,7 @@ def groups(names, quick):
 VECTORS = [name for name in LAYERS if name in SQUARE]
 SHAPED = [name for name in LAYERS if name not in SQUARE]
 UNBATCHED = ("Linear over an axis", "to two dimensions", "Conv2d")
-FEED_FORWARD = ("CSR", "LoRA", "SoftplusT", "user's own", "not affine")
+FEED_FORWARD = ("CSR", "LoRA", "SoftplusT", "user's own", "not affine", "AllToAll, one weight for itself too")
 RECURRENT = ("CSR", "OneToOne", "SignedWLinear", "FixedNumConn")
 
 
@@ -103,7 +103,11 @@ RECURRENT = ("CSR", "OneToOne", "SignedWLinear", "FixedNumConn")
         *(pytest.param((n,), True, id=n, marks=[] if n == "Conv2d" else pytest.mark.slow) for n in SHAPED),
         *(
             pytest.param(names, False, id=f"{', '.join(names)}, no batch", marks=pytest.mark.slow)
-            for names in [FEED_FORWARD, ("Linear", "FixedNumConn", "FixedNumConn, one weight"), *zip(UNBATCHED)]
+            for names in [
+                FEED_FORWARD,
+                ("Linear", "FixedNumConn", "FixedNumConn, one weight", "AllToAll, one weight for itself too"),
+                *zip(UNBATCHED),
+            ]
         ),
     ],
 )

@@ -175,7 +175,7 @@ class Recorder:
 
     def projection(self, module: Any, x: Any) -> Any:
         """``x`` enters a projection; returns what leaves its layer."""
-        x, y = (x, module.comm(x)) if self._send is None else self._send(module, x)
+        x, y = (x, module.sized(module.comm(x))) if self._send is None else self._send(module, x)
         self.x[id(module)] = jax.lax.stop_gradient(x)
         self.y[id(module)] = y
         for listener in self._listeners:

@@ -187,7 +187,7 @@ class Graph:
             pattern = pattern_of(layer)
             if pattern is not None and pattern.sparse_product:
                 layer = partial(pattern.product, population.size)
-            comm = Pure(layer, self.states)
+            comm = Pure(lambda x: projection.sized(layer(x)), self.states)
             if before:
                 ahead = Pure(partial(_through, before), self.states)
                 x = jax.eval_shape(ahead, self.states.read(ahead.trace(x)[0]), x)[1]
