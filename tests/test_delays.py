@@ -15,16 +15,19 @@ PER_NEURON = np.array([0.0, 1.0, 3.0, 2.0, 1.0, 0.0, 4.0, 2.0, 1.0])  # of the s
 
 
 class Net(brainstate.nn.Module):
-    """A population with delayed synapses of input and own spikes, and a linear readout of its spikes."""
+    """A population behind a projection of input and own spikes, which come late, and a linear readout of its spikes."""
 
-    def __init__(self, delay, lib=etrax.synapses, lif=LIF, conductances=False, stopped=False):
+    def __init__(self, delay, lib=etrax.synapses, lif=LIF, onto="synapses", stopped=False):
         super().__init__()
         self.neu = lif(N, tau=10.0 * u.ms, R=1.0 * u.ohm)
         options = {} if delay is None else {"delay": delay}
-        comm = linear(N_IN + N, N, 900.0 if conductances else 5.0, u.UNITLESS if conductances else u.mS, 0)
+        scale, unit = {"synapses": (5.0, u.mS), "conductances": (900.0, u.UNITLESS), "potentials": (1.5, u.mV)}[onto]
+        comm = linear(N_IN + N, N, scale, unit, 0)
         comm = Stopped(comm) if stopped else comm
-        self.filter = AMPA(N_IN + N) if conductances else None
-        if conductances:
+        self.filter = AMPA(N_IN + N) if onto == "conductances" else None
+        if onto == "potentials":
+            self.proj = DeltaProj(comm=comm, post=self.neu, **options)
+        elif onto == "conductances":
             self.proj = CurrentProj(comm=comm, out=COBA(E=4.0 * u.mV), post=self.neu, **options)
         else:
             syn = lib.Expon(N, tau=5.0 * u.ms)
@@ -57,14 +60,18 @@ def test_values_equal_the_reference(delay):
 
 
 @pytest.mark.parametrize(
-    ("delay", "conductances"),
-    [pytest.param(2.0, True, id="one", marks=pytest.mark.slow), pytest.param(PER_NEURON, False, id="per neuron")],
+    ("delay", "onto"),
+    [
+        pytest.param(2.0, "conductances", id="one", marks=pytest.mark.slow),
+        pytest.param(PER_NEURON, "synapses", id="per neuron"),
+        pytest.param(PER_NEURON, "potentials", id="jumps"),
+    ],
 )
-def test_gradients(delay, conductances):
+def test_gradients(delay, onto):
     """Those of backpropagation through time, stopped where spikes enter the projection."""
     xs, ys = data()
-    mine = online(Net(delay * u.ms, conductances=conductances), xs, ys)
-    close(mine, backpropagated(Net(delay * u.ms, conductances=conductances, stopped=True), xs, ys))
+    mine = online(Net(delay * u.ms, onto=onto), xs, ys)
+    close(mine, backpropagated(Net(delay * u.ms, onto=onto, stopped=True), xs, ys))
 
 
 @pytest.mark.parametrize("delay", [pytest.param(0.0, marks=pytest.mark.slow), np.zeros(N_IN + N)])

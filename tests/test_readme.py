@@ -71,6 +71,13 @@ def test_the_table_of_models_is_up_to_date():
     assert parts()[1] == table(), "write it anew: python tests/test_readme.py"
 
 
+def test_what_differs_from_the_reference_is_told():
+    """Models with states that it does not have, or with other defaults, each have a line that names them."""
+    told = set(re.findall(r"`(\w+)`", parts()[2].split("## Where they differ")[1].split("\n## ")[0]))
+    differ = {r.cls.__name__ for r in contract.ROWS if r.reference is None and (r.hidden or r.differs)}
+    assert differ <= told
+
+
 if __name__ == "__main__":
     before, _, after = parts()
     brainstate.environ.set(dt=1.0 * u.ms)
