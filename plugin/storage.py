@@ -20,10 +20,14 @@ import numpy as np
 
 from .files import atomic
 
-__all__ = ["load", "misfit", "pack", "pack_states", "save", "unpack_states"]
+__all__ = ["OtherVersion", "load", "misfit", "pack", "pack_states", "save", "unpack_states"]
 
 FORMAT = 1
 _DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError)
+
+
+class OtherVersion(ValueError):
+    """A file that is whole, in a form that this version does not know."""
 
 
 def save(path: str | os.PathLike, content: dict[str, Any]) -> None:
@@ -48,20 +52,25 @@ def load(path: str | os.PathLike) -> dict[str, Any]:
     ------
     ValueError
         If the file is missing, damaged or cut off, or not one that :func:`save` wrote.
+    OtherVersion
+        If another version wrote it, in another form.
     """
     try:
         # a file of our own: NumPy would leave the one that it opens open if the zip is damaged
         with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             entries = {name: file[name] for name in file.files}
         outer = json.loads(entries.pop("content").tobytes().decode())
-        if outer["format"] != FORMAT:
-            raise ValueError(f"format {outer['format']} where {FORMAT} is known")
-        return _decode(outer["content"], entries)
+        if outer["format"] == FORMAT:
+            return _decode(outer["content"], entries)
     except _DAMAGE as error:
         raise ValueError(
             f"file {str(path)!r} cannot be read ({type(error).__name__}: {error}): it is damaged or cut off, or no file of `etrax`; "
             "use another one."
         ) from error
+    raise OtherVersion(
+        f"file {str(path)!r} is of another version of etrax (format {outer['format']}, here {FORMAT}): read it with that version, or "
+        "use another one."
+    )
 
 
 # -- states --------------------------------------------------------------------------------

@@ -98,7 +98,7 @@ def test_a_killed_process_leaves_only_a_draft(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_checkpoint_of_another_version(tmp_path):
+def test_a_checkpoint_of_another_version(tmp_path, monkeypatch):
     store = checkpoint.Checkpoints(tmp_path)
     store.save(1, numbered(1))
     assert store.latest()["number"] == 1  # without a number it is of the first version
@@ -107,6 +107,13 @@ def test_a_checkpoint_of_another_version(tmp_path):
         ValueError, match=r"000002.npz' is of another version of etrax \(layout 2, here 1\): go on with that version"
     ):
         store.latest()
+    for form in (0, 2):
+        monkeypatch.setattr(storage, "FORMAT", form)
+        store.save(3, numbered(3))
+        monkeypatch.undo()
+        message = rf"000003.npz' is of another version of etrax \(format {form}, here 1\): read it with that version"
+        with pytest.raises(storage.OtherVersion, match=message):  # though an older one is whole
+            store.latest()
     store.save(3, {"weights": 1})
     with pytest.raises(ValueError, match="000003.npz' is no checkpoint of a training .it lacks identity"):
         store.latest()

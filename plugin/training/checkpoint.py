@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from etrax.files import remove_drafts
-from etrax.storage import load, save
+from etrax.storage import OtherVersion, load, save
 
 __all__ = ["LAYOUT", "PARTS", "Checkpoints", "check_same", "pack_random", "unpack_random"]
 
@@ -72,6 +72,8 @@ class Checkpoints:
         for path in reversed(self.paths()):
             try:
                 content = load(path)
+            except OtherVersion:
+                raise
             except ValueError as error:
                 bad.append(str(error))
                 continue

@@ -77,8 +77,8 @@ def begun(folder: str | os.PathLike) -> str:
         return ""
     try:
         saved = Checkpoints(folder).latest()
-    except ValueError:  # none of them is whole
-        return "a training that is not finished, whose checkpoints are damaged"
+    except ValueError:  # none of them is whole, or of this version
+        return "a training that is not finished, whose checkpoints cannot be read"
     if saved is None:
         log = folder / LOG
         return f"a {LOG} without checkpoints" if log.is_file() and log.read_bytes().strip() not in (b"", HEADER) else ""
