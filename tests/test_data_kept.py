@@ -1,12 +1,13 @@
 """What could get lost of recordings without a word: spikes, units, shares, open files."""
 
+import contextlib
 import pickle
 
 import brainunit as u
 import numpy as np
 import pytest
 
-from etrax import data, tasks
+from etrax import cli, data, tasks
 
 h5py = pytest.importorskip("h5py")
 
@@ -155,12 +156,16 @@ def test_a_file_goes_to_another_process(tmp_path, monkeypatch):
             assert (copy.name, copy.classes, copy.n_units) == (file.name, file.classes, file.n_units)
 
 
-def test_a_task_closes_its_files(tmp_path, monkeypatch):
-    path, opened = written(tmp_path / "a, b.h5", spread(0.02, n=20)), []
-    start = data.EventFile.__init__
-    monkeypatch.setattr(
-        data.EventFile, "__init__", lambda self, *a, **k: (opened.append(self), start(self, *a, **k))[1]
-    )
+@pytest.fixture
+def opened(monkeypatch):
+    """The event files that a test opens."""
+    files, start = [], data.EventFile.__init__
+    monkeypatch.setattr(data.EventFile, "__init__", lambda self, *a, **k: (files.append(self), start(self, *a, **k))[1])
+    return files
+
+
+def test_a_task_closes_its_files(tmp_path, opened):
+    path = written(tmp_path / "a, b.h5", spread(0.02, n=20))
     with tasks.get(f"data:{path},{path}") as task:  # two files, each with a comma in its name
         assert len(opened) == 2
         next(task.train(4))
@@ -170,3 +175,20 @@ def test_a_task_closes_its_files(tmp_path, monkeypatch):
     assert not any(file._file for file in opened)
     with tasks.get("patterns") as task:
         task.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "told"),
+    [
+        (["figures", "--trials", "2"], 0, "activation sparsity"),
+        (["train", "--epochs", "1", "--batch-size", "99"], 2, "`batch_size` is 99"),
+        (["experiment"], 2, "`batch_size` is 32"),
+    ],
+)
+def test_a_command_closes_the_files_of_its_task(words, status, told, tmp_path, opened, capsys):
+    path = written(tmp_path / "a.h5", spread(0.02, n=20), stated=False)
+    with pytest.raises(SystemExit) if status else contextlib.nullcontext():
+        assert cli.main([words[0], f"data:{path}", "--n-units", "6", "--neurons", "3", *words[1:]]) == status
+    assert told in "".join(capsys.readouterr())
+    assert [file.n_units for file in opened] == [6]
+    assert not opened[0]._file

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 from collections.abc import Sequence
+from functools import partial
 
 from etrax.comparison.plan import COMPARED, THRESHOLDS, Comparison
 from etrax.experiment.methods import METHODS
@@ -52,14 +54,14 @@ def run(words: Sequence[str]) -> int:
     """Run the command; returns the exit status."""
     parser = make_parser()
     args = parser.parse_args(words)
-    return carry_out(parser, lambda: _prepare(args), _compare, lambda plan: "the same command")
+    return carry_out(parser, partial(_prepare, args), _compare, lambda plan: "the same command")
 
 
-def _prepare(args: argparse.Namespace) -> Comparison:
+def _prepare(args: argparse.Namespace, held: contextlib.ExitStack) -> Comparison:
     """Everything that bad input can break, before any long work."""
     if args.updates is not None and args.epochs is not None:
         raise ValueError("`--updates` takes the place of `--epochs`: give one of them.")
-    task, recipe, changes = settings_of(args)
+    task, recipe, changes = settings_of(args, held)
     return Comparison(
         task,
         args.out or f"etrax-experiment-{task.name}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from etrax.network.model import build
 from etrax.network.weights import load_weights
 from etrax.training.logs import write_metrics
 
-from .options import add_recipe, given
+from .options import add_recipe, add_task, given, task_of
 from .parser import Parser
 from .running import BAD_INPUT
 
@@ -41,7 +42,9 @@ def make_parser() -> Parser:
     parser.add_argument("--trials", type=int, default=64, metavar="N", help="test trials to run (default: 64)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of initial weights (default: 0)")
     parser.add_argument("--out", metavar="FILE", help="CSV to write the figures to")
-    add_recipe(parser.add_argument_group("network", "as it was trained; what is not given is as suits the task"))
+    group = parser.add_argument_group("network and task", "as it was trained; what is not given is as suits the task")
+    add_recipe(group)
+    add_task(group)
     return parser
 
 
@@ -49,11 +52,11 @@ def run(words: Sequence[str]) -> int:
     """Run the command; bad input is one line on the standard error and exit status 2."""
     parser = make_parser()
     args = parser.parse_args(words)
-    with brainstate.environ.context(dt=1.0 * u.ms):
+    with brainstate.environ.context(dt=1.0 * u.ms), contextlib.ExitStack() as opened:
         with parser.reporting(2, *BAD_INPUT):
             positive("trials", args.trials, whole=True)
             check_seed(args.seed)
-            task = tasks.get(args.task)
+            task = task_of(args, opened)
             network = build(task, dataclasses.replace(task.recipe, **given(tasks.Recipe, args)), seed=args.seed)
             if args.weights is not None:
                 load_weights(args.weights, network)

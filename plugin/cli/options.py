@@ -17,6 +17,7 @@ unset
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import types
 import typing
@@ -32,7 +33,7 @@ from etrax.tasks import Recipe
 from etrax.training import TrainOptions
 from etrax.training.constraints import Clamp
 
-__all__ = ["add_files", "add_network", "add_recipe", "add_training", "given", "settings_of"]
+__all__ = ["add_files", "add_network", "add_recipe", "add_task", "add_training", "given", "settings_of", "task_of"]
 
 FILES = ("checkpoint_every", "keep", "log_every", "tensorboard")  # fields that decide on nothing but what is written
 # these are the recipe's, and each task has its own
@@ -107,11 +108,22 @@ def add_recipe(group: argparse._ActionsContainer) -> None:
         option.add(group)
 
 
+def add_task(group: argparse._ActionsContainer) -> None:
+    """Options of the task."""
+    group.add_argument("--delay", type=float, metavar="ms", help="tasks dms and evidence: delay that is bridged, in ms")
+    group.add_argument(
+        "--n-units",
+        type=int,
+        metavar="N",
+        help="task data: input units of files that do not state it (default: one above the highest that fires)",
+    )
+
+
 def add_network(command: argparse.ArgumentParser) -> None:
     """Options of the network and of the task."""
     group = command.add_argument_group("network and task")
     add_recipe(group)
-    group.add_argument("--delay", type=float, metavar="ms", help="tasks dms and evidence: delay that is bridged, in ms")
+    add_task(group)
     group.add_argument(
         "--clamp", type=float, nargs=2, metavar=("LOW", "HIGH"), help="bounds of the weights onto the neurons, in mS"
     )
@@ -144,8 +156,17 @@ def add_files(group: argparse._ActionsContainer, *, names: Collection[str] = FIL
 
 
 # -- what they mean ------------------------------------------------------------------------
-def settings_of(args: argparse.Namespace) -> tuple[tasks.Task, Recipe, dict[str, Any]]:
+def task_of(args: argparse.Namespace, opened: contextlib.ExitStack) -> tasks.Task:
+    """The task, which is closed with ``opened``."""
+    options = {"delay": None if args.delay is None else args.delay * u.ms, "n_units": args.n_units}
+    chosen = {name: value for name, value in options.items() if value is not None}
+    return opened.enter_context(tasks.get(args.task, **chosen))
+
+
+def settings_of(args: argparse.Namespace, opened: contextlib.ExitStack) -> tuple[tasks.Task, Recipe, dict[str, Any]]:
     """Task, recipe and the other options of `etrax.experiment.fit`; a ValueError if one of them is bad.
+
+    The task is closed with ``opened``.
 
     A command that lacks some of the options leaves them at what the task or `etrax.TrainOptions` have.
     """
@@ -155,7 +176,7 @@ def settings_of(args: argparse.Namespace) -> tuple[tasks.Task, Recipe, dict[str,
     own = {**given(Recipe, args), **{name: changes.pop(name) for name in SHARED if name in changes}}
     constraints: dict[str, Any] = {} if args.clamp is None else {WEIGHTS: Clamp(*(w * u.mS for w in args.clamp))}
     training_options(dataclasses.replace(Recipe(), **own), **changes)  # checks the numbers
-    task = tasks.get(args.task, **({} if args.delay is None else {"delay": args.delay * u.ms}))
+    task = task_of(args, opened)
     recipe = dataclasses.replace(task.recipe, **own)
     task.updates(recipe.batch_size)
     if args.dale is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +31,9 @@ class Plan(Protocol):
 P = TypeVar("P", bound=Plan)
 
 
-def carry_out(parser: Parser, prepare: Callable[[], P], work: Callable[[P], None], go_on: Callable[[P], str]) -> int:
+def carry_out(
+    parser: Parser, prepare: Callable[[contextlib.ExitStack], P], work: Callable[[P], None], go_on: Callable[[P], str]
+) -> int:
     """Prepare and work with steps of 1 ms; returns the exit status.
 
     Parameters
@@ -38,15 +41,15 @@ def carry_out(parser: Parser, prepare: Callable[[], P], work: Callable[[P], None
     parser : Parser
         Says what is wrong: exit status 2 for bad input, 1 for work that fails.
     prepare : callable
-        Gives the plan, before any long work.
+        Gives the plan, before any long work; what it opens or holds, it enters into the stack that it is given.
     work : callable
         Takes the plan.
     go_on : callable
         What to type to go on with a plan that Ctrl-C stopped.
     """
-    with brainstate.environ.context(dt=1.0 * u.ms):
+    with brainstate.environ.context(dt=1.0 * u.ms), contextlib.ExitStack() as held:
         with parser.reporting(2, *BAD_INPUT):
-            plan = prepare()
+            plan = prepare(held)
         try:
             # a bad record is found when it is read, by then there is work
             with (

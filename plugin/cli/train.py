@@ -73,10 +73,9 @@ def run(words: Sequence[str]) -> int:
     """Run the command; returns the exit status."""
     parser = make_parser()
     args = parser.parse_args(words)
-    with contextlib.ExitStack() as held:
-        return carry_out(
-            parser, lambda: _prepare(args, held), _train, lambda plan: f"etrax train {args.task} --resume {plan.folder}"
-        )
+    return carry_out(
+        parser, partial(_prepare, args), _train, lambda plan: f"etrax train {args.task} --resume {plan.folder}"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +99,7 @@ def _prepare(args: argparse.Namespace, held: contextlib.ExitStack) -> _Plan:
     check_method(args.method)
     args.seed = 0 if args.seed is None else args.seed
     check_seed(args.seed)
-    task, recipe, changes = settings_of(args)
+    task, recipe, changes = settings_of(args, held)
     folder = writable_folder(args.resume or args.out or f"etrax-{task.name}")
     held.enter_context(claimed(folder, "out" if args.resume is None else "resume"))
     if args.resume is None:
