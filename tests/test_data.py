@@ -214,11 +214,14 @@ def replaced(path, name, value):
     with h5py.File(path, "r+") as file:
         if value is None:
             del file[name]
+        elif name in file.attrs:
+            file.attrs[name] = value
         elif isinstance(value, tuple):
             index, content = value
             file[name][index] = np.asarray(content, h5py.check_vlen_dtype(file[name].dtype))
         else:
-            del file[name]
+            if name in file:
+                del file[name]
             file[name] = value
 
 
@@ -233,6 +236,9 @@ def replaced(path, name, value):
         ("labels", np.array([0, 0, 0, -1, 0, 0]), "record 3 of .* has label -1; labels must be from 0"),
         ("labels", np.zeros(6), "the labels of .* must be a list of whole numbers, got float64"),
         ("extra/speaker", np.zeros(4, int), "speakers of .* record 4 has no speaker"),
+        ("extra/keys", b"null", r"'extra/keys' of .* must be a list, a name for each class; got shape \(\)"),
+        ("n_units", "many", "the attribute `n_units` of .* must be a whole number above 0, got many"),
+        ("duration", np.nan, "the attribute `duration` of .* must be a number of seconds above 0, got nan"),
     ],
 )
 def test_a_malformed_file_is_refused_at_opening(file, name, value, message):
@@ -361,23 +367,30 @@ class Camera:
     """Laid out as a data set of tonic: events of a camera of 3 x 2 places and two polarities."""
 
     sensor_size = (3, 2, 2)
-    targets = ("left", "right")
+    targets = ("left", b"r\xe9")  # in Latin-1
+    lowest = 0  # polarity
 
     def __len__(self):
         return 2
 
     def __getitem__(self, index):
         events = np.zeros(2, [("t", int), ("x", int), ("y", int), ("p", int)])
-        events["t"], events["x"], events["y"], events["p"] = [1000, 2500], [2, 0], [1, 0], [1, index]
+        events["t"], events["x"], events["y"], events["p"] = [1000, 2500], [2, 0], [1, 0], [1, index or self.lowest]
         return events, self.targets[index]
 
 
 def test_events_of_tonic():
     camera = data.TonicEvents(Camera())
     assert camera.n_units == 12
-    assert camera.classes == ("left", "right")
+    assert camera.classes == ("left", "ré")
     np.testing.assert_array_equal(camera.labels, [0, 1])
     np.testing.assert_array_equal(camera.read(1).units, [11, 6])
+    camera._dataset.lowest = -1
+    with pytest.raises(
+        data.RecordError, match="record 0 of .* an event with p = -1; .*: renumber them .*, a polarity of -1 as 0"
+    ):
+        camera.read(0)
+    camera._dataset.lowest = 0
     (batch,) = camera.batches(2, dt=MS)
     assert batch.xs.shape == (3, 2, 12)
     assert list(zip(*np.nonzero(batch.xs[:, 0]), strict=True)) == [(1, 11), (2, 0)]

@@ -233,5 +233,10 @@ def test_a_figure_is_written_in_the_format_of_its_suffix(tmp_path, name, start):
 
 
 def test_a_trial_must_be_picked():
+    for shape in ((0, 4), (4, 0)):
+        with pytest.raises(ValueError, match=r"`spikes` has shape .*: give at least one step and one neuron"):
+            plots.plot_raster(np.zeros(shape))
+    with pytest.raises(ValueError, match="`traces` is empty"):
+        plots.plot_quantities({})
     with pytest.raises(ValueError, match=r"`spikes` must have two axes.*pick one trial"):
         plots.plot_raster(np.zeros((5, 2, 3)))

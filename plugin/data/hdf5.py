@@ -101,6 +101,10 @@ class EventFile(Recordings):
                 f"{len(self._units)}; give both for each."
             )
         keys = file.get("extra/keys")
+        if keys is not None and keys.shape != (keys.size,):
+            raise RecordError(
+                f"'extra/keys' of {self.name!r} must be a list, a name for each class; got shape {keys.shape}."
+            )
         keys = None if keys is None else [decoded(key) for key in keys[()]]
         self.labels = check_labels(file["labels"][()], n, None if keys is None else len(keys), self.name)
         if not n:
@@ -108,11 +112,26 @@ class EventFile(Recordings):
         speakers = file.get("extra/speaker")
         self.speakers = check_speakers(None if speakers is None else speakers[()], n, self.name)
         self.classes = tuple(keys or map(str, range(int(self.labels.max()) + 1)))
-        stated = file.attrs.get("n_units")
+        stated, length = self._stated("n_units"), self._stated("duration")
         known = n_units if n_units is not None or stated is None else int(stated)
         self.n_units = None if known is None else whole_number("n_units", known)
-        length = file.attrs.get("duration")
-        self.duration = None if length is None else float(length) * u.second
+        self.duration = None if length is None else length * u.second
+
+    def _stated(self, name: str) -> float | None:
+        """What the file states of itself."""
+        stated = self._file.attrs.get(name)
+        try:
+            number = None if stated is None else float(stated)
+        except (TypeError, ValueError):
+            number = 0.0
+        if number is not None and not (
+            np.isfinite(number) and number > 0 and (name == "duration" or number == int(number))
+        ):
+            kind = "a number of seconds" if name == "duration" else "a whole number"
+            raise RecordError(
+                f"the attribute `{name}` of {self.name!r} must be {kind} above 0, got {stated}: write the file again."
+            )
+        return number
 
     def _read(self, index: int) -> Record:
         try:

@@ -116,7 +116,10 @@ class Rasters(Recordings):
 
 def _step(value: np.ndarray, unit: np.ndarray | None, name: str) -> u.Quantity:
     """The time step that a file states."""
-    number, known = float(value), {"s": u.second, "ms": u.ms, "us": u.us}
+    known = {"s": u.second, "ms": u.ms, "us": u.us}
+    if value.ndim or value.dtype.kind not in "uif":
+        raise ValueError(f"`dt` in {name!r} must be one number, got {value.dtype} of shape {value.shape}: save it so.")
+    number = float(value)
     if unit is None:
         if number >= _COARSE:
             raise ValueError(

@@ -51,6 +51,7 @@ class TonicEvents(Recordings):
         stated = getattr(dataset, "targets", None)
         known = () if stated is None else list(stated)
         targets = known if len(known) == len(dataset) else [dataset[i][1] for i in range(len(dataset))]
+        targets = [decoded(target) if isinstance(target, bytes) else target for target in targets]
         names = sorted({str(target) for target in targets})
         whole = all(isinstance(target, int | np.integer) for target in targets)
         labels = targets if whole else [names.index(str(target)) for target in targets]
@@ -81,7 +82,8 @@ class TonicEvents(Recordings):
             if len(place) and (place.min() < 0 or place.max() >= n):
                 wrong = place.min() if place.min() < 0 else place.max()
                 raise RecordError(
-                    f"record {index} of {self.name!r} has an event with {field} = {wrong}; its sensor has {n}, numbered from 0 on."
+                    f"record {index} of {self.name!r} has an event with {field} = {wrong}; its sensor has {n}, "
+                    "numbered from 0 on: renumber them with a transform of the data set, a polarity of -1 as 0."
                 )
             unit = unit * n + place
         return Record(events["t"].astype(np.float64) * 1e-6, unit)

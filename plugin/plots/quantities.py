@@ -78,7 +78,7 @@ def plot_quantities(traces: dict[str, Any], neurons: Iterable[int] | None = None
     Raises
     ------
     ValueError
-        If no state has such a neuron.
+        If no state has such a neuron, or there is no state.
 
     Examples
     --------
@@ -89,6 +89,8 @@ def plot_quantities(traces: dict[str, Any], neurons: Iterable[int] | None = None
     >>> [axis.get_ylabel() for axis in figure.axes], [line.get_label() for line in figure.axes[0].lines]
     (['V (mV)', 'a (no unit)'], ['neuron 0', 'neuron 4'])
     """
+    if not traces:
+        raise ValueError("`traces` is empty: give at least one state, e.g. `{'V': potentials}`.")
     most = max(two_axes(name, values).shape[1] for name, values in traces.items())
     numbers = chosen(neurons, range(min(3, most)), most)
     figure, axes = panels(1.5 * len(traces) + 0.7, len(traces), 1, sharex=True, squeeze=False)

@@ -105,10 +105,12 @@ def padded(rows: Any) -> Any:
 
 
 def two_axes(name: str, values: Any) -> np.ndarray:
-    """The mantissa as an array of two axes; a ValueError otherwise."""
+    """The mantissa as an array of two axes, with something in it; a ValueError otherwise."""
     values = np.asarray(u.get_mantissa(values), float)
     if values.ndim != 2:
         raise ValueError(f"`{name}` must have two axes, got shape {values.shape}: pick one trial, e.g. `values[:, 0]`.")
+    if not values.size:
+        raise ValueError(f"`{name}` has shape {values.shape}: give at least one step and one neuron.")
     return values
 
 
