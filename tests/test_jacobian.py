@@ -220,3 +220,23 @@ def test_constant_entries_are_constant(name):
             np.testing.assert_array_equal(before[0, *key], after[0, *key])
         if kind is Kind.UNIFORM:
             assert np.size(before[0, *key]) == 1
+
+
+def test_a_readout_that_is_replaced_is_no_part_of_the_population():
+    class Net(brainstate.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.neu = LIF(N)
+            comm = brainstate.nn.Linear(2, N, w_init=jnp.ones((2, N)) * u.mV, b_init=None)
+            self.syn = DeltaProj(comm=comm, post=self.neu)
+            self.out = LeakyReadout(N, 2, pre=self.neu)
+
+        def update(self, x):
+            self.syn(x)
+            return self.out(self.neu())
+
+    net = Net()
+    brainstate.nn.init_all_states(net)
+    net.out = LeakyReadout(N, 3, pre=net.neu)
+    learner = etrax.compile(net, etrax.D_RTRL, jnp.ones(2))
+    assert set(learner.hidden_states) == {("neu", "V"), ("out", "s")}
