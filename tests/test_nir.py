@@ -205,8 +205,77 @@ def test_a_graph_with_a_recurrent_graph_inside_follows_its_equations():
 
 
 def test_a_node_that_is_not_read_is_named():
-    graph = nir.NIRGraph.from_list(nir.Input(input_type=np.array([2])), nir.I(r=np.ones(2)))
-    with pytest.raises(ValueError, match="`i` of the graph is of the kind I;"):
+    graph = nir.NIRGraph.from_list(nir.Input(input_type=np.array([2])), nir.Scale(scale=np.ones(2)))
+    with pytest.raises(ValueError, match="`scale` of the graph is of the kind Scale;"):
+        etrax.from_nir(graph)
+
+
+def chain(size, *nodes):
+    """A graph of nodes one behind the other."""
+    named = {
+        "input": nir.Input(input_type={"input": np.array(size)}),
+        **{f"n{i}": node for i, node in enumerate(nodes)},
+        "output": nir.Output(output_type={"output": None}),
+    }
+    return nir.NIRGraph(nodes=named, edges=list(itertools.pairwise(named)), type_check=False)
+
+
+def outputs(graph, xs, **options):
+    net = etrax.from_nir(graph, **options)
+    brainstate.nn.init_all_states(net)
+    return np.asarray(brainstate.transform.for_loop(net, jnp.asarray(xs)))
+
+
+W = np.random.default_rng(6).normal(size=(2, 3))
+XS = np.random.default_rng(7).random((15, 3))
+
+
+@pytest.mark.parametrize("shape", [(2,), (), (1,)])  # constants of one number are those of all
+def test_integrators_follow_their_equations(shape):
+    """In steps of 1 ms, of Euler for `CubaLI`."""
+    total = outputs(chain([3], nir.Linear(W), nir.I(r=np.full(shape, 2.0))), XS)
+    np.testing.assert_allclose(total, 2e-3 * np.cumsum(XS @ W.T, axis=0), rtol=1e-12)
+    constants = {"tau_syn": 0.005, "tau_mem": 0.01, "r": 3.0, "v_leak": 0.1, "w_in": 4.0}
+    leaky = nir.CubaLI(**{name: np.full(shape, value) for name, value in constants.items()})
+    found = outputs(chain([3], nir.Linear(W), leaky), XS, discretization="euler")
+    current, v = np.zeros(2), np.full(2, 0.1)
+    for x, right in zip(XS, found, strict=True):
+        current = current + (1e-3 / 0.005) * (4.0 * W @ x - current)
+        v = v + (1e-3 / 0.01) * (0.1 - v + 3.0 * current)
+        np.testing.assert_allclose(right, v, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("stride", "padding"), [(2, 1), (1, "same"), (1, "valid")])
+def test_a_convolution_over_one_axis(stride, padding):
+    rng = np.random.default_rng(8)
+    kernel, bias, xs = rng.normal(size=(4, 2, 3)), rng.normal(size=4), rng.random((5, 2, 7))
+    layer = nir.Conv1d(input_shape=7, weight=kernel, stride=stride, padding=padding, dilation=1, groups=1, bias=bias)
+    padded = np.pad(xs, ((0, 0), (0, 0), (1, 1))) if padding != "valid" else xs
+    places = range(0, padded.shape[2] - 2, stride)
+    right = np.stack([np.einsum("tcp,kcp->tk", padded[:, :, p : p + 3], kernel) + bias for p in places], axis=-1)
+    np.testing.assert_allclose(outputs(chain([2, 7], layer), xs), right, rtol=1e-12)
+    one = np.ones(())
+    spikes = outputs(chain([2, 7], layer, nir.LIF(tau=1e-2 * one, r=10 * one, v_leak=0 * one, v_threshold=one)), xs)
+    assert spikes.shape == right.shape
+    np.testing.assert_array_equal(spikes[0], 10 * (1 - np.exp(-0.1)) * right[0] >= 1)
+
+
+def test_time_in_steps():
+    """As sinabs writes it: `r` of 1, so that the potential rises by the whole input in a step."""
+    graph, rng = (
+        chain([3], nir.Linear(np.abs(W)), nir.IF(r=np.ones(2), v_threshold=np.ones(2))),
+        np.random.default_rng(9),
+    )
+    xs, v, right = (rng.random((20, 3)) < 0.3).astype(float), np.zeros(2), []
+    for x in xs:
+        v = v + np.abs(W) @ x
+        right.append(v >= 1)
+        v = np.where(v >= 1, 0.0, v)
+    with brainstate.environ.context(dt=1.0 * u.second):
+        np.testing.assert_array_equal(outputs(graph, xs), right)
+    with pytest.warns(
+        UserWarning, match="`n1` has no leak and reaches its threshold after .* steps .* with a `dt` of 1 s"
+    ):
         etrax.from_nir(graph)
 
 

@@ -16,6 +16,7 @@ step dt and :math:`a = e^{-dt/\tau}` an etrax network becomes
                                                 other order. It comes back as a `LeakyReadout`, which filters first: a
                                                 leak behind the weights would be invisible to a learner
 concatenated inputs of one layer                one ``Linear`` for each of them; NIR adds what meets in a node
+only read                                       ``LI`` elsewhere, ``CubaLI``, ``I``; ``Conv1d`` (channels first)
 a spike of the step before, ``delay=``          an edge that closes a cycle is one step late; a ``Delay`` elsewhere
 ==============================================  ===================================================================
 

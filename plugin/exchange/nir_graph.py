@@ -17,12 +17,12 @@ import numpy as np
 
 __all__ = [
     "check_discretization",
+    "check_reach",
     "constant",
     "discretized",
     "initializer",
     "last",
     "opened",
-    "pair",
     "plain",
     "sized",
     "turned",
@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 _OF_NEURONS = ("tau", "tau_mem", "tau_syn", "r", "v_leak", "v_threshold", "v_reset", "w_in")
+_TOO_MANY = 100  # steps from rest to threshold
 _NO_LEAK = 1e9  # steps in the time constant of neurons that have none
 
 
@@ -51,20 +52,46 @@ def opened(nir: Any, path: str | os.PathLike) -> Any:
 
 
 def sized(nodes: dict[str, Any], edges: list[tuple[str, str]]) -> dict[str, Any]:
-    """The nodes, with constants of one number spread over as many neurons as the weights before them reach."""
+    """The nodes, with constants of one number spread over as many neurons as what is before them reaches."""
     found = dict(nodes)
     for name, node in nodes.items():
         constants = [key for key in _OF_NEURONS if hasattr(node, key)]
         if not constants or any(np.size(getattr(node, key)) > 1 for key in constants):
             continue
-        sizes = {
-            np.shape(nodes[a].weight)[0] for a, b in edges if b == name and np.ndim(getattr(nodes[a], "weight", 0)) == 2
-        }
-        shape = (sizes.pop(),) if len(sizes) == 1 else np.shape(np.atleast_1d(getattr(node, constants[0])))
+        shapes = {shape for a, b in edges if b == name if (shape := _reached(nodes[a])) is not None}
+        shape = shapes.pop() if len(shapes) == 1 else np.shape(np.atleast_1d(getattr(node, constants[0])))
         found[name] = copy.copy(node)
         for key in constants:
             setattr(found[name], key, np.broadcast_to(np.reshape(getattr(node, key), -1), shape))
     return found
+
+
+def _reached(node: Any) -> tuple[int, ...] | None:
+    """The shape of what a node gives, as far as it can be told; that of an input may have axes of time or batches too."""
+    weighs = hasattr(node, "weight")
+    if weighs and np.ndim(node.weight) == 2:
+        return (np.shape(node.weight)[0],)
+    stated = (
+        node.output_type["output"] if weighs else node.input_type["input"] if type(node).__name__ == "Input" else ()
+    )
+    known = stated is not None and len(stated) and (weighs or len(stated) == 1)
+    return tuple(int(n) for n in stated) if known else None
+
+
+def check_reach(nodes: dict[str, Any], edges: list[tuple[str, str]], dt: float) -> None:
+    """Warn of neurons without leak that hardly move in a step: their graph may count time in steps."""
+    for name, node in nodes.items():
+        if type(node).__name__ != "IF":
+            continue
+        weights = [np.asarray(nodes[a].weight) for a, b in edges if b == name and hasattr(nodes[a], "weight")]
+        most = max((np.abs(w).reshape(len(w), -1).sum(1).max() for w in weights), default=1.0)
+        steps = np.min(np.asarray(node.v_threshold) / np.asarray(node.r)) / (dt * max(most, 1e-300))
+        if steps > _TOO_MANY:
+            warnings.warn(
+                f"`{name}` has no leak and reaches its threshold after {steps:.2g} steps at the earliest, if every input is 1 in each, as "
+                f"`dt` is {dt:g} s: a graph that counts time in steps, as sinabs writes it, is read with a `dt` of 1 s.",
+                stacklevel=4,
+            )
 
 
 def discretized(name: str, node: Any, dt: float, *, euler: bool) -> Any:
@@ -78,7 +105,7 @@ def discretized(name: str, node: Any, dt: float, *, euler: bool) -> Any:
         steps = _NO_LEAK * dt
         more = {"tau": np.full(np.shape(node.r), steps), "r": np.asarray(node.r, float) * steps, "v_leak": 0.0 * node.r}
         return SimpleNamespace(**{**vars(node), **more, "metadata": node.metadata})
-    if kind not in ("LIF", "CubaLIF", "LI"):
+    if kind not in ("LIF", "CubaLIF", "LI", "CubaLI"):
         return node
     held = {key: np.asarray(getattr(node, key), float) for key in ("tau", "tau_mem", "tau_syn") if hasattr(node, key)}
     shortest = min(float(tau.min()) for tau in held.values())
@@ -146,11 +173,6 @@ def plain(values: Any) -> Any:
     """One number in place of an array of equal ones: it makes a smaller trace."""
     values = np.asarray(values, float)
     return float(values.flat[0]) if values.size and np.all(values == values.flat[0]) else np.array(values)
-
-
-def pair(value: Any) -> tuple[int, int]:
-    first, second = np.broadcast_to(np.asarray(value), (2,))
-    return int(first), int(second)
 
 
 def constant(value: np.ndarray, unit: u.Unit) -> Any:

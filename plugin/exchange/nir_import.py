@@ -21,24 +21,25 @@ from etrax.synapses.delay import InputDelay
 from .nir_export import require_nir
 from .nir_graph import (
     check_discretization,
+    check_reach,
     constant,
     discretized,
     initializer,
     last,
     opened,
-    pair,
     plain,
     sized,
     turned,
     unfolded,
 )
+from .nir_modules import CONVOLUTIONS, MILLI, Pass, layer_of, leak_of
 
 __all__ = ["NIRNetwork", "from_nir"]
 
-_WEIGHTS = ("Linear", "Affine", "Conv2d")
+_WEIGHTS = ("Linear", "Affine", *CONVOLUTIONS)
 _NEURONS = ("LIF", "CubaLIF", "IF")
-_KNOWN = ("Input", "Output", *_NEURONS, "LI", "Flatten", "Delay", *_WEIGHTS)
-_MILLI = 1e3  # from SI to mS, mA, mV
+_LEAKS = ("LI", "CubaLI", "I")
+_KNOWN = ("Input", "Output", *_NEURONS, *_LEAKS, "Flatten", "Delay", *_WEIGHTS)
 
 
 def from_nir(
@@ -60,6 +61,8 @@ def from_nir(
         How the simulator that wrote the graph takes a step: ``'euler'``, a decay by ``1 - dt / tau`` as snnTorch, norse and
         Rockpool have it, or ``'exact'``, by ``exp(-dt / tau)``, as NIR's equations are solved.
         What the graph's metadata say, else ``'exact'``, if left out.
+
+        A graph that counts time in steps, as sinabs writes it (``r`` of 1, ``tau`` in steps), has a ``dt`` of 1 s.
 
     Returns
     -------
@@ -93,46 +96,10 @@ def from_nir(
     return NIRNetwork(graph, spk_fun=spk_fun, spk_reset=spk_reset, discretization=discretization)
 
 
-class _Pass(brainstate.nn.Module):
-    """Hands a signal to neurons without weights: 1 becomes 1 A."""
-
-    def update(self, x):
-        return x * (_MILLI * u.mS)
-
-
-class LeakyIntegrator(brainstate.nn.Module):
-    """NIR's ``LI``, integrated exactly for a current that is constant within a step; state ``v`` in V, no unit.
-
-    Credit through its memory is not in a learner's trace; a `LeakyReadout` takes its place where it can.
-    """
-
-    def __init__(self, shape: tuple[int, ...], tau, r, v_leak):
-        super().__init__()
-        self.shape, self.tau, self.r, self.v_leak = shape, tau, r, v_leak
-
-    def init_state(self, batch_size: int | None = None, **kwargs) -> None:
-        """Start at the resting potential."""
-        self.v = brainstate.HiddenState(self._start(batch_size))
-
-    def reset_state(self, batch_size: int | None = None, **kwargs) -> None:
-        """Go back to the resting potential."""
-        self.v.value = self._start(batch_size)
-
-    def _start(self, batch_size: int | None):
-        shape = self.shape if batch_size is None else (batch_size, *self.shape)
-        return jnp.broadcast_to(jnp.asarray(self.v_leak, brainstate.environ.dftype()), shape)
-
-    def update(self, current):
-        """One step; returns ``v``."""
-        decay = jnp.exp(-float(brainstate.environ.get_dt().to_decimal(u.second)) / self.tau)
-        self.v.value = self.v.value * decay + (1.0 - decay) * (self.v_leak + self.r * current)
-        return self.v.value
-
-
 class NIRNetwork(brainstate.nn.Module):
     """The network of a NIR graph; one step takes ``([batch,] *in_size)`` and returns what reaches the output.
 
-    Images have their channels last. Weights are in mS (no unit in convolutions), and ``CUBA`` makes mA of them.
+    Images have their channels last; what a ``Conv1d`` takes and gives has them first, as in NIR. Weights are in mS (no unit in convolutions), and ``CUBA`` makes mA of them.
     """
 
     def __init__(
@@ -152,9 +119,9 @@ class NIRNetwork(brainstate.nn.Module):
             )
         euler = check_discretization(discretization or dict(graph.metadata).get("discretization", "exact")) == "euler"
         nodes, edges = unfolded(graph, "")
-        self._nodes = {
-            name: discretized(name, node, self.dt, euler=euler) for name, node in sized(nodes, edges).items()
-        }
+        nodes = sized(nodes, edges)
+        check_reach(nodes, edges, self.dt)
+        self._nodes = {name: discretized(name, node, self.dt, euler=euler) for name, node in nodes.items()}
         self._before = {name: [a for a, b in edges if b == name] for name in self._nodes}
         self._after = {name: [b for a, b in edges if a == name] for name in self._nodes}
         self._kinds = {name: type(node).__name__ for name, node in nodes.items()}
@@ -174,7 +141,7 @@ class NIRNetwork(brainstate.nn.Module):
         for name in self._order:
             self._make_neuron(name, surrogate, spk_reset)
         for name, kind in self._kinds.items():
-            if kind == "LI":
+            if kind in _LEAKS:
                 self._make_leak(name)
             elif kind == "Delay":
                 node = self._nodes[name]
@@ -254,13 +221,13 @@ class NIRNetwork(brainstate.nn.Module):
         shape = last(np.shape(node.r))
         metadata = dict(node.metadata)
         reset = metadata.get("spk_reset", "hard") if spk_reset is None else spk_reset
-        volts = {k: turned(getattr(node, k), shape) * _MILLI * u.mV for k in ("v_threshold", "v_reset", "v_leak")}
-        initial = turned(metadata["initial"], shape) * _MILLI * u.mV if "initial" in metadata else volts["v_leak"]
+        volts = {k: turned(getattr(node, k), shape) * MILLI * u.mV for k in ("v_threshold", "v_reset", "v_leak")}
+        initial = turned(metadata["initial"], shape) * MILLI * u.mV if "initial" in metadata else volts["v_leak"]
         tau = turned(node.tau_mem if cuba else node.tau, shape)
         neuron = LIF(
             shape,
             R=turned(node.r, shape) * u.ohm,
-            tau=tau * _MILLI * u.ms,
+            tau=tau * MILLI * u.ms,
             V_th=volts["v_threshold"],
             V_reset=volts["v_reset"],
             V_rest=volts["v_leak"],
@@ -272,8 +239,8 @@ class NIRNetwork(brainstate.nn.Module):
         self._fed[name] = []
         for before in self._before[name]:
             weighs = self._kinds[before] in _WEIGHTS
-            image = self._kinds[before] == "Conv2d"  # convolutions take no units
-            comm = self._layer(before, _MILLI, u.UNITLESS if image else u.mS) if weighs else _Pass()
+            image = self._kinds[before] in CONVOLUTIONS  # convolutions take no units
+            comm = self._layer(before, MILLI, u.UNITLESS if image else u.mS) if weighs else Pass()
             volt = 1.0 * u.mA if image else u.volt
             if cuba:
                 tau_syn = turned(node.tau_syn, shape)
@@ -281,50 +248,25 @@ class NIRNetwork(brainstate.nn.Module):
                     turned(node.w_in, shape) * self.dt / turned(getattr(node, "written_tau_syn", node.tau_syn), shape)
                 )
                 rest = braintools.init.Constant(0.0 if image else 0.0 * u.mS)
-                syn = Expon(shape, tau=plain(tau_syn) * _MILLI * u.ms, g_initializer=rest)
+                syn = Expon(shape, tau=plain(tau_syn) * MILLI * u.ms, g_initializer=rest)
                 projection: Any = AlignPostProj(comm=comm, syn=syn, out=CUBA(plain(scale) * volt), post=neuron)
             else:
                 projection = CurrentProj(comm=comm, out=CUBA(volt), post=neuron)
             self._fed[name].append((self._attribute(before if weighs else f"{before}_to_{name}", projection), before))
 
     def _layer(self, name: str, factor: float, unit: u.Unit) -> Any:
-        node = self._nodes[name]
-        if self._kinds[name] == "Conv2d":
-            size: Any = node.input_type["input"] if node.input_type["input"] is not None else (None,)
-            if any(n is None for n in size):
-                raise ValueError(f"the convolution `{name}` has no `input_shape`, which etrax needs: give it.")
-            kernel = np.asarray(node.weight)
-            channels = kernel.shape[1] * int(node.groups)
-            padding = node.padding if isinstance(node.padding, str) else pair(node.padding)
-            bias = (
-                None if node.bias is None or not np.any(node.bias) else np.asarray(node.bias).reshape(1, 1, -1) * factor
-            )
-            return brainstate.nn.Conv2d(
-                (int(size[1]), int(size[2]), channels),
-                kernel.shape[0],
-                kernel.shape[2:],
-                stride=pair(node.stride),
-                padding=padding.upper() if isinstance(padding, str) else padding,
-                rhs_dilation=pair(node.dilation),
-                groups=int(node.groups),
-                w_init=constant(np.transpose(node.weight, (2, 3, 1, 0)) * factor, unit),
-                b_init=None if bias is None else constant(bias, unit),
-            )
-        if np.ndim(node.weight) != 2:
-            raise ValueError(f"the weights of `{name}` have {np.ndim(node.weight)} axes; etrax reads matrices only.")
-        bias = getattr(node, "bias", None)
-        return brainstate.nn.Linear(
-            np.shape(node.weight)[1],
-            np.shape(node.weight)[0],
-            w_init=constant(np.asarray(node.weight).T * factor, unit),
-            b_init=None if bias is None else constant(np.asarray(bias) * factor, unit),
-        )
+        return layer_of(name, self._nodes[name], factor, unit)
 
     def _make_leak(self, name: str) -> None:
         """A `LeakyReadout` for neurons, Linear and LI in a row; otherwise the leak alone."""
-        node, shape = self._nodes[name], np.shape(self._nodes[name].tau)
+        node, shape = self._nodes[name], np.shape(self._nodes[name].r)
         before = self._before[name]
-        if len(before) == 1 and self._kinds[before[0]] == "Linear" and self._after[before[0]] == [name]:
+        if (
+            self._kinds[name] == "LI"
+            and len(before) == 1
+            and self._kinds[before[0]] == "Linear"
+            and self._after[before[0]] == [name]
+        ):
             weight, pre = self._nodes[before[0]].weight, self._before[before[0]]
             plain = len(shape) == 1 and np.all(node.tau == node.tau[0]) and not np.any(node.v_leak)
             if plain and len(pre) == 1 and self._kinds[pre[0]] in _NEURONS and np.ndim(weight) == 2:
@@ -332,12 +274,11 @@ class NIRNetwork(brainstate.nn.Module):
                 gain = -np.expm1(-self.dt / tau) * np.asarray(node.r, float)
                 w_init = constant(np.asarray(weight).T * gain, u.UNITLESS)
                 neuron = getattr(self, self._made[pre[0]])
-                readout = LeakyReadout(neuron.varshape, shape, tau=tau * _MILLI * u.ms, w_init=w_init, pre=neuron)
+                readout = LeakyReadout(neuron.varshape, shape, tau=tau * MILLI * u.ms, w_init=w_init, pre=neuron)
                 self._keep(name, readout)
                 self._readouts[name] = before[0]
                 return
-        shape = last(shape)
-        self._keep(name, LeakyIntegrator(shape, *(turned(v, shape) for v in (node.tau, node.r, node.v_leak))))
+        self._keep(name, leak_of(self._kinds[name], node, self.dt))
 
     # -- one step --------------------------------------------------------------------------
 
