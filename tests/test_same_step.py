@@ -305,6 +305,18 @@ class TestAGradientOfAGradient:
             with pytest.raises(ValueError, match=rf"cannot be differentiated with respect to {path[0]}.*`etrax.BPTT`"):
                 take()
 
+    def test_by_an_input_forwards_and_backwards(self):
+        (xs, ys), learner = inputs(), etrax.compile(One(linear(scale=60.0)), etrax.D_RTRL, inputs()[0][0], batch_size=B)
+
+        def by_target(x):
+            learner.reset_state()
+            return brainstate.transform.jacrev(lambda y: loss(learner(x), y))(ys[0])
+
+        forwards, backwards = brainstate.transform.jacfwd, brainstate.transform.jacrev
+        found, right = (take(by_target, argnums=0)(xs[0]) for take in (forwards, backwards))
+        assert np.abs(right).max() > 1e-6
+        np.testing.assert_allclose(found, right, rtol=1e-9)
+
     @staticmethod
     def size_of(learner, single):
         """The squared norm of a gradient."""

@@ -66,18 +66,29 @@ class SingleStep:
         engine = self.engine
         asked: set[int] = set()
 
-        @jax.custom_vjp
+        @jax.custom_jvp
         def zeros(values, held, args):
             return engine.step.zeros
 
+        def push(primals, tangents):
+            (values, held, args), ways = primals, tangents[0]  # there is no derivative by traces and arguments
+            moved = {i for i, way in ways.items() if not all(map(_is_zero, jax.tree.leaves(way)))}
+            if not moved:
+                return engine.step.zeros, jax.tree.map(jnp.zeros_like, engine.step.zeros)
+            asked.update(moved)
+            ways = jax.tree.map(lambda v, way: zero_cotangent(v) if _is_zero(way) else way, values, ways)
+            return jax.jvp(lambda v: attached(v, held, args), (values,), (ways,))
+
+        @jax.custom_vjp
+        def attached(values, held, args):
+            return engine.step.zeros
+
         def forward(*primals):
-            values, held, args = jax.tree.map(lambda leaf: leaf.value, primals)
-            asked.update(i for i, v in primals[0].items() if any(leaf.perturbed for leaf in jax.tree.leaves(v)))
-            return engine.step.zeros, (values, held, args)
+            return engine.step.zeros, jax.tree.map(lambda leaf: leaf.value, primals)
 
         def backward(residuals, back):
             values, held, args = residuals
-            back = {name: v for name, v in back.items() if not isinstance(v, SymbolicZero)}
+            back = {name: v for name, v in back.items() if not _is_zero(v)}
             ledger.check_met(asked, set(back))
             guarded, *_ = engine.guarded(values, held, args, args)
             grads = {i: jax.tree.map(zero_cotangent, v) for i, v in values.items()}
@@ -86,5 +97,10 @@ class SingleStep:
                     grads[i] = jax.tree.map(jnp.add, grads[i], g)
             return grads, *jax.tree.map(zero_cotangent, (held, args))
 
-        zeros.defvjp(forward, backward, symbolic_zeros=True)
+        zeros.defjvp(push, symbolic_zeros=True)
+        attached.defvjp(forward, backward, symbolic_zeros=True)
         return zeros(values, held, args)
+
+
+def _is_zero(tangent: Any) -> bool:
+    return isinstance(tangent, SymbolicZero)
