@@ -116,6 +116,7 @@ class FedBack(One):
         return self.last.value
 
 
+UNTOLD = "a filter that does not know whose spikes it takes"
 # name -> network, who loses credit, where
 LOST = {
     "a leak behind the readout": (LeakBehind, r"out\.weight, syn\.comm\.weight is lost: leak\.m \(HiddenState\)"),
@@ -137,6 +138,7 @@ LOST = {
         FedBack,
         r"back\.comm\.weight, out\.weight, syn\.comm\.weight is lost: last \(HiddenState\)",
     ),
+    UNTOLD: (lambda: leaky(False), r"syn\.comm\.weight is lost: out\.s \(HiddenState\)"),
     "a layer beside the projections": (Foreign, r"way\.weight is lost: it acts on upper\.V outside a projection"),
 }
 
@@ -166,14 +168,19 @@ def test_what_nobody_follows_is_a_warning_or_an_error_and_its_remedy_is_exact(na
             assert error(by_learner(remedy)[0], right) < 1e-10
 
 
-def test_a_filter_of_the_population_in_place_of_a_leak_is_exact():
-    def make():
-        net = One()
-        net.out = LeakyReadout(N, 2, pre=net.neu, tau=10 * u.ms, w_init=np.random.default_rng(4).normal(size=(N, 2)))
-        return net
+def leaky(told):
+    """One layer behind a leaky readout of its spikes."""
+    net = One()
+    options = {"pre": net.neu} if told else {}
+    net.out = LeakyReadout(N, 2, tau=10 * u.ms, w_init=np.random.default_rng(4).normal(size=(N, 2)), **options)
+    return net
 
-    learner = compiled(make, strict=True)
-    assert error(by_learner(learner, 3)[0], by_autodiff(make)[0]) < 1e-10
+
+def test_a_filter_of_the_population_in_place_of_a_leak_is_exact():
+    learner = compiled(lambda: leaky(True), strict=True)
+    assert error(by_learner(learner, 3)[0], by_autodiff(lambda: leaky(True))[0]) < 1e-10
+    with pytest.raises(ValueError, match=LOST[UNTOLD][1]):
+        compiled(lambda: leaky(False), strict=True)
 
 
 def test_a_memory_of_the_step_function_is_found_with_it():

@@ -99,7 +99,7 @@ class Paths:
         graph = self.graph
         names = {key: connection.name for key, connection in graph.connections.items()}
         shifts = {id(h.state): zeros[h.name] for h in graph.hidden}
-        listener = _Apart(shifts, self.routes.late)
+        listener = _Apart(shifts, self.routes.late, graph.parts)
         recorder = Recorder(
             listener,
             modules=graph.modules,
@@ -160,12 +160,15 @@ class Paths:
 class _Apart(Zeros):
     """Cuts a part's new states from its old ones, and neurons from what is sent to them; adds zeros to the new states."""
 
-    def __init__(self, zeros: dict[int, Any], late: frozenset[int]):
+    def __init__(self, zeros: dict[int, Any], late: frozenset[int], parts: frozenset[int]):
         super().__init__(zeros, late)
+        self.parts = parts
         self.wrote: dict[int, Any] = {}
 
     def stepped(self, module, old, drives, new):
         """See `Listener.stepped`."""
+        if id(module) not in self.parts:  # a filter that does not know whose spikes it takes: a memory as any other
+            return new
         return module.transition(**jax.tree.map(jax.lax.stop_gradient, old), **drives)
 
     def sent(self, projection, y):
