@@ -35,7 +35,7 @@ matplotlib.use("Agg")
 matplotlib.rcParams["figure.dpi"] = 50
 brainstate.environ.set(precision=64)
 
-# How many random networks the slow run tries (test_search.py): ``--hypothesis-profile=deep`` for more, others each time.
+# Random networks (test_search.py): the same ones every time, or with ``--hypothesis-profile=deep`` others, of longer sequences.
 hypothesis.settings.register_profile("usual", max_examples=30)
 hypothesis.settings.register_profile("deep", max_examples=500)
 hypothesis.settings.load_profile("usual")

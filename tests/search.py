@@ -1,10 +1,9 @@
 """Random networks as plain data, and the modules that they describe; `test_search.py` compares them with `search_oracle.py`.
 
-A network is a `Drawn`: what it prints is code that makes it again. Names in it are rows of `contract.py` and keys of `LAYERS`.
+A `Drawn` is a structure, and the numbers of several networks that share it: what it prints is code that makes them again. Names in it are rows of `contract.py` and keys of `LAYERS`.
 """
 
 import dataclasses
-from typing import Any
 
 import brainstate
 import braintools
@@ -13,8 +12,8 @@ import contract
 import jax
 import jax.numpy as jnp
 import numpy as np
+from search_layers import layer
 
-import etrax
 from etrax import neurons, synapses
 from etrax.contract.constant import declared
 
@@ -80,10 +79,37 @@ class Way:
     shared: bool = False
     learnt: bool = False
 
+    @property
+    def waits(self):
+        """Whether what enters stays in a memory that belongs to no population."""
+        return bool(self.delay or (self.filter and not self.told))
+
+
+@dataclasses.dataclass(frozen=True)
+class Values:
+    """What may differ between networks of one structure: all numbers that go in.
+
+    Attributes
+    ----------
+    seed : int
+        Of weights, learnt constants, inputs, targets and dropout.
+    scale : float
+        Factor of all weights of projections, once they are such that the network spikes.
+    data : str
+        "even", or "bursts" after silence.
+    mask : str
+        "" for none, "late", or "uneven".
+    """
+
+    seed: int = 0
+    scale: float = 1.0
+    data: str = "even"
+    mask: str = ""
+
 
 @dataclasses.dataclass(frozen=True)
 class Drawn:
-    """A network and how it is run.
+    """Networks of one structure, and how they are run.
 
     Attributes
     ----------
@@ -91,30 +117,31 @@ class Drawn:
         Populations in the order in which they step.
     ways : tuple of tuple of Way
         The projections onto each.
+    values : tuple of Values
+        One for each network.
     pieces : int
         Calls that the sequence of ``T`` steps is cut into.
     chunk : int or None
         Steps of a chunk.
-    scale : float
-        Factor of all weights of projections, once they are such that the network spikes.
-    data : str
-        "even", or "bursts" after silence.
-    mask : str
-        "" for none, "late", or "uneven".
+    run : str
+        "sequence", "jit", "steps", "loop", "trial", or "vmap" over all networks.
+    reset : bool
+        Whether states and traces start anew with each piece.
+    seed : int
+        Of what is no parameter: the signs of weights.
     big : bool
         Constants and weights in volts, seconds and siemens in place of thousandths.
     """
 
     cells: tuple
     ways: tuple
+    values: tuple = (Values(),)
     batch: int | None = 2
     T: int = 12
     pieces: int = 1
     chunk: int | None = None
     run: str = "sequence"
-    mask: str = ""
-    data: str = "even"
-    scale: float = 1.0
+    reset: bool = False
     precision: int = 64
     seed: int = 0
     big: bool = False
@@ -125,19 +152,19 @@ class Drawn:
         return max((row_of(contract.NEURONS, c.kind).dt for c in self.cells), key=lambda t: float(t / u.ms))
 
     def rng(self, *key):
-        """Random numbers of one part of the network."""
+        """Random numbers of one part of the structure."""
         return np.random.default_rng([self.seed, *key])
 
-    def sequences(self):
+    def sequences(self, values):
         """Inputs, targets and weights of the steps."""
-        rng, batch = self.rng(0), () if self.batch is None else (self.batch,)
+        rng, batch = np.random.default_rng(values.seed), () if self.batch is None else (self.batch,)
         rate = np.full(self.T, 0.4)
-        if self.data == "bursts":
-            rate = np.where(np.arange(self.T) % 8 < 4, 0.0, 0.8)
+        if values.data == "bursts":
+            rate = np.where(np.arange(self.T) % 6 < 3, 0.0, 0.8)
         xs = rng.random((self.T, *batch, N_IN)) < rate.reshape(-1, *[1] * (len(batch) + 1))
         mask = {"": np.ones(self.T), "late": np.arange(self.T) >= self.T // 3, "uneven": rng.uniform(0, 2, self.T)}
         ys = rng.normal(size=(self.T, *batch, N_OUT))
-        return tuple(jnp.asarray(v, brainstate.environ.dftype()) for v in (xs, ys, mask[self.mask]))
+        return tuple(floats(v) for v in (xs, ys, mask[values.mask]))
 
 
 def row_of(rows, name):
@@ -159,108 +186,6 @@ def large(value):
         if u.get_unit(value).has_same_dim(unit):
             return u.Quantity(u.Quantity(value).to_decimal(unit), unit=unit)
     return value
-
-
-# ----------------------------------------------------------------------------------------------------------- layers
-
-
-class Times(brainstate.nn.Module):
-    """A layer without units, times a quantity; its output in the shape of the population."""
-
-    def __init__(self, layer, scale, shape):
-        super().__init__()
-        self.layer, self.scale, self.shape = layer, scale, shape
-        self.in_size = layer.in_size
-
-    def update(self, x):
-        y = self.layer(x)
-        return u.math.reshape(y, (*y.shape[:-1], *self.shape)) * self.scale
-
-
-class Grid(brainstate.nn.Module):
-    """From a vector to a population of any shape, with a bias."""
-
-    def __init__(self, weight, bias, shape):
-        super().__init__()
-        self.weight, self.bias = brainstate.ParamState(weight), brainstate.ParamState(bias)
-        self.in_size, self.shape = (weight.shape[0],), shape
-
-    def update(self, x):
-        y = x @ self.weight.value + self.bias.value
-        return u.math.reshape(y, (*x.shape[:-1], *self.shape))
-
-
-class Positive(brainstate.nn.Module):
-    """Weights kept positive by a transform."""
-
-    def __init__(self, weight):
-        super().__init__()
-        self.w = brainstate.nn.Param(jnp.abs(weight) + 0.1, t=brainstate.nn.SoftplusT(0.0))
-        self.in_size = (weight.shape[0],)
-
-    def update(self, x):
-        return x @ self.w.value()
-
-
-class Sparse(brainstate.nn.Module):
-    """Two thirds of the weights; not a `SparseLinear`, whose own derivative is wrong in some releases."""
-
-    def __init__(self, weight):
-        super().__init__()
-        self.pre, self.post = np.nonzero(np.arange(weight.size).reshape(weight.shape) % 3 > 0)
-        self.weight = brainstate.ParamState(weight[self.pre, self.post])
-        self.in_size, self.n_out = (weight.shape[0],), weight.shape[1]
-
-    def update(self, x):
-        y = x[..., self.pre] * self.weight.value
-        zero = jnp.zeros((*y.shape[:-1], self.n_out), y.dtype)
-        return u.Quantity(zero.at[..., self.post].add(u.get_mantissa(y)), unit=u.get_unit(y))
-
-
-etrax.register_pattern(Sparse)(lambda layer: etrax.Pattern(lambda: layer.weight.value, pre=layer.pre, post=layer.post))
-
-nn = brainstate.nn
-
-
-def masked(w):
-    return nn.Linear(*w.shape, w_init=w, b_init=None, w_mask=(np.arange(w.size).reshape(w.shape) % 3 > 0).astype(float))
-
-
-def dropped(w):
-    made = nn.Sequential(nn.Dropout(0.7), nn.Linear(*w.shape, w_init=w, b_init=None))
-    made.in_size = (w.shape[0],)
-    return made
-
-
-def low_rank(w):
-    made = nn.LoRA(w.shape[0], 2, w.shape[1], kernel_init=nn.init.Normal(1.0, seed=3))
-    made.in_size = (w.shape[0],)
-    return made
-
-
-# A layer of given weights.
-LAYERS: dict[str, Any] = {
-    "Linear": lambda w: nn.Linear(*w.shape, w_init=w, b_init=None),
-    "with a bias": lambda w: nn.Linear(*w.shape, w_init=w, b_init=0.05 * w[0]),
-    "masked": masked,
-    "sparse": Sparse,
-    "signed": lambda w: nn.SignedWLinear(*w.shape, w_init=jnp.abs(w), w_sign=jnp.sign(w)),
-    "one weight": lambda w: nn.AllToAll(*w.shape, abs(w).mean(), include_self=False),
-    "positive": Positive,
-    "LoRA": low_rank,
-    "dropout": dropped,
-    "grid": None,  # the only one that does without `Times`: with units, and for every shape
-}
-PLAIN = ("Linear", "masked", "sparse", "one weight")  # which have units of their own
-
-
-def layer(name, weight, scale, shape):
-    """The layer ``name``, its output ``scale`` times what ``weight`` gives, in ``shape``."""
-    if name == "grid":
-        return Grid(weight * scale, 0.05 * weight[0] * scale, shape)
-    if name in PLAIN and len(shape) == 1:
-        return LAYERS[name](weight * scale)
-    return Times(LAYERS[name](weight), scale, shape)
 
 
 # ---------------------------------------------------------------------------------------------------------- modules
@@ -308,7 +233,8 @@ def projection(drawn, k, j, posts, stop):
     gain = large(gain) if drawn.big else gain
     weight = np.sqrt(N_IN / n_in) * (0.4 + drawn.rng(1, k, j).normal(size=(n_in, int(np.prod(shape)))))
     weight = np.where(weight.sum(0) < 0, -weight, weight)  # no neuron is only inhibited
-    comm = stop(layer(way.layer, floats(weight), floats(gain), shape))
+    comm = layer(way.layer, floats(weight), floats(gain), shape)
+    comm = stop(comm, f"proj{k}_{j}") if way.told else comm
     late = drawn.dt * np.resize(way.delay, n_in if len(way.delay) > 1 else ()) if way.delay else None
     if not way.synapse:
         return synapses.DeltaProj(comm=comm, post=post)
@@ -342,13 +268,14 @@ def flat(z, shape):
 class Net(brainstate.nn.Module):
     """The network: ``neu0``, ``proj0_0``, ..., ``out0``.
 
-    ``stop`` wraps layers, ``past`` what is sent a step later, ``untold`` what enters a filter that does not know whose spikes it
-    takes.
+    ``gate(kind, name, z)`` is what goes on of spikes that enter a projection or a readout of that name: of this step ("now"), of
+    the step before ("later"), behind a filter that knows whose they are ("told"), or into a memory of nobody's, a delay or a filter that does not know whose spikes it takes
+    ("waits"; what enters it of the step before has passed "late" by then). ``stop`` wraps layers behind filters.
     """
 
-    def __init__(self, drawn, stop=lambda layer: layer, past=lambda z: z, untold=lambda z: z):
+    def __init__(self, drawn, gate=lambda kind, name, z: z, stop=lambda layer, name: layer):
         super().__init__()
-        self.drawn, self.past, self.untold = drawn, past, untold
+        self.drawn, self.gate = drawn, gate
         self.posts = [population(drawn, k) for k in range(len(drawn.cells))]
         for k, cells in enumerate(drawn.cells):
             setattr(self, f"neu{k}", self.posts[k])
@@ -372,23 +299,34 @@ class Net(brainstate.nn.Module):
 
     def update(self, x):
         drawn, sent, outputs = self.drawn, {"x": x}, []
-        told = {f"z{k}[-1]": flat(post.get_spike(), drawn.cells[k].shape) for k, post in enumerate(self.posts)}
-        sent |= {name: self.past(z) for name, z in told.items()}
+        for k, post in enumerate(self.posts):
+            sent[f"z{k}[-1]"] = flat(post.get_spike(), drawn.cells[k].shape)
         for k, (cells, post) in enumerate(zip(drawn.cells, self.posts, strict=True)):
             for j, way in enumerate(drawn.ways[k]):
-                entering = jnp.concatenate([sent[s] for s in way.sources], axis=-1)
-                getattr(self, f"proj{k}_{j}")(told[way.sources[0]] if way.told else self.untold(entering))
+                getattr(self, f"proj{k}_{j}")(self.entering(f"proj{k}_{j}", way, sent))
             z = post()
-            sent[f"z{k}"] = told[f"z{k}"] = flat(z, cells.shape)
+            sent[f"z{k}"] = flat(z, cells.shape)
             if cells.read:
                 outputs.append(getattr(self, f"out{k}")(self.seen(k, z)))
         return sum(outputs)
+
+    def entering(self, name, way, sent):
+        """What a projection takes."""
+        if way.told:
+            return sent[way.sources[0]]
+        late, now = ("late", None) if way.waits else ("later", "now")
+        kinds = [None if s == "x" else late if s[-1] == "]" else now for s in way.sources]
+        parts = [
+            self.gate(kind, name, sent[s]) if kind else sent[s] for kind, s in zip(kinds, way.sources, strict=True)
+        ]
+        entering = jnp.concatenate(parts, axis=-1)
+        return self.gate("waits", name, entering) if way.waits else entering
 
     def seen(self, k, z):
         """What the weights of the output take."""
         cells, row = self.drawn.cells[k], row_of(contract.NEURONS, self.drawn.cells[k].kind)
         if cells.read in ("leaky", "untold"):
-            return z if cells.read == "leaky" else self.untold(z)
+            return z if cells.read == "leaky" else self.gate("waits", f"out{k}", z)
         if cells.read == "V":
             return flat(u.maybe_decimal((self.posts[k].V.value - row.rest) / row.E.unit), cells.shape)
         if cells.read != "spikes":

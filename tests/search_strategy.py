@@ -3,7 +3,8 @@
 import contract
 import jax.numpy as jnp
 from hypothesis import strategies as st
-from search import LAYERS, Cells, Drawn, Way
+from search import Cells, Drawn, Values, Way
+from search_layers import LAYERS
 
 from etrax.contract.constant import declared
 
@@ -33,7 +34,7 @@ def now_and_then(draw, values, otherwise, out_of=4):
 
 
 @st.composite
-def cells(draw, kind, scale, shapes, alike):
+def cells(draw, kind, shapes, alike, smooth):
     """Neurons that the output does not read yet; those that are ``alike`` have the same constants."""
     learnt = now_and_then(draw, LEARNABLE[kind], None, 3)
     return Cells(
@@ -41,7 +42,7 @@ def cells(draw, kind, scale, shapes, alike):
         shape=draw(st.sampled_from(shapes)),
         reset="hard" if kind in HARD else draw(st.sampled_from(["soft", "hard"])),
         detach=now_and_then(draw, [True], False),
-        surrogate=draw(st.sampled_from(SMOOTH if scale != 1 else ["ReluGrad", "ReluGrad", "GaussianGrad", *SMOOTH])),
+        surrogate=draw(st.sampled_from(SMOOTH if smooth else ["ReluGrad", "ReluGrad", "GaussianGrad", *SMOOTH])),
         spread=tuple(n for n in SPREAD if not alike and n in LEARNABLE[kind] and draw(st.integers(1, 4)) == 4),
         learnt=() if learnt is None else (learnt,),
     )
@@ -91,43 +92,55 @@ def sends_on(k, ways):
 
 
 @st.composite
-def networks(  # noqa: PLR0913 - what is drawn is a network, in one piece
+def values(draw, scales):
+    """The numbers of a network."""
+    return Values(
+        seed=draw(st.integers(0, 10**6)),
+        scale=draw(st.sampled_from(scales)),
+        data=draw(st.sampled_from(["even", "bursts"])),
+        mask=draw(st.sampled_from(["", "", "late", "uneven"])),
+    )
+
+
+@st.composite
+def networks(  # noqa: PLR0913 - what is drawn is a structure, in one piece
     draw,
     large=False,
+    number=3,
     longest=24,
-    scales=(1.0, 1.0, 1.0, 1e-6, 1e3),
+    scales=(1.0, 1.0, 1e-6, 1e3),
     layers=("Linear", *LAYERS),
     shapes=SHAPES,
     alike=False,
     **fixed,
 ):
-    """A network and how it is run.
+    """Networks of one structure, and how they are run.
 
     Parameters
     ----------
     large : bool
-        Whether to draw several populations with several projections mostly; else one of each mostly, which compiles fast.
+        Whether to draw several populations with several projections often; else one of each mostly, which compiles fast.
+    number : int
+        Of networks.
     longest : int
         Steps, at most.
     scales, layers, shapes : tuple
-        What to choose from.
+        What to choose from. Factors other than 1 go with surrogates that are nowhere zero, large ones with neurons that stand them.
     alike : bool
         Whether the neurons of a population have the same constants and delays, and are one behind the other.
     **fixed
         Fields of `Drawn` that are not drawn.
     """
-    scale = draw(st.sampled_from(scales))
-    count = draw(st.sampled_from([1, 2, 2, 3] if large else [1] * 8 + [2]))
+    count = draw(st.sampled_from([1, 1, 1, 2, 2, 3] if large else [1] * 8 + [2]))
     kinds = draw(st.lists(st.sampled_from(COMMON), min_size=count, max_size=count))
     if "BRF" in kinds:  # it has a step of its own
         kinds = ["BRF"] * len(kinds)
-    if scale > 1:
-        kinds = [kind if kind in TOUGH else "LIF" for kind in kinds]
-    populations = [draw(cells(kind, scale, shapes, alike)) for kind in kinds]
+    smooth = len({*scales}) > 1 and draw(st.booleans())
+    populations = [draw(cells(kind, shapes, alike, smooth)) for kind in kinds]
     ways = []
     for k in range(len(kinds)):
         ways.append([draw(way(k, populations, True, layers, alike))])
-        if draw(st.integers(1, 2 if large else 6)) == 2:
+        if draw(st.integers(1, 3 if large else 6)) == 3:
             ways[k].append(draw(way(k, populations, False, layers, alike)))
     reads = ["spikes", "V", "leaky", "untold", *(str(row) for row in contract.primary(contract.FILTERS))]
     for k, c in enumerate(populations):
@@ -135,23 +148,20 @@ def networks(  # noqa: PLR0913 - what is drawn is a network, in one piece
         if sends_on(k, ways) and draw(st.booleans()):
             read = ""
         populations[k] = Cells(**{**vars(c), "read": read})
-    length = draw(st.integers(6, max(6, longest // 2)))
-    pieces = draw(st.sampled_from([1, 2]))
-    chunk = draw(st.sampled_from([None, 1, length, max(1, length // 2), length - 1]))
+    length = 3 * draw(st.integers(3, longest // 6))
     options = {
         "batch": draw(st.sampled_from([None, 1, 2, 3])),
-        "T": pieces * length,
-        "pieces": pieces,
-        "chunk": chunk,
-        "run": draw(st.sampled_from(["sequence", "sequence", "jit", "steps", "loop", "trial"])),
-        "mask": draw(st.sampled_from(["", "", "late", "uneven"])),
-        "data": draw(st.sampled_from(["even", "bursts"])),
+        "pieces": draw(st.sampled_from([1, 2])),
+        "chunk": draw(st.sampled_from([None, 1, 3, length, length - 1])),
+        "run": draw(st.sampled_from(["sequence", "sequence", "sequence", "jit", "steps", "loop", "trial"])),
         "precision": now_and_then(draw, [32], 64, 6),
         "seed": draw(st.integers(0, 10**6)),
         "big": now_and_then(draw, [True], False, 6),
-    }
-    if len(kinds) > 1 and not large:
-        options["run"] = "sequence"  # the others trace it more often
+    } | fixed
     if options["run"] in ("trial", "jit"):
-        options |= {"T": length, "pieces": 1}
-    return Drawn(tuple(populations), tuple(map(tuple, ways)), scale=scale, **options | fixed)
+        options["pieces"] = 1
+    options["T"] = options["pieces"] * length
+    options["reset"] = options["pieces"] > 1 and options["run"] in ("sequence", "loop") and draw(st.booleans())
+    tough = [s for s in scales if s <= 1 or {*kinds} <= TOUGH] if smooth else [1.0]
+    drawn = tuple(draw(values(tough)) for _ in range(number))
+    return Drawn(tuple(populations), tuple(map(tuple, ways)), drawn, **options)
