@@ -296,6 +296,21 @@ def thorough(names, *quick):
     return [name if name in quick else slow(name) for name in names]
 
 
+def named(by_path):
+    """Mantissas of a gradient of `Built` under the oracle's names."""
+    out: dict[str, Any] = {}
+    for path, value in by_path.items():
+        value = mantissas(value)
+        if path[0] == "readout":
+            out["readout"] = value if isinstance(value, dict) else {"weight": value}
+        elif path[0].startswith("neu"):
+            out.setdefault(f"pop{path[0].removeprefix('neu')}", {}).setdefault("neuron", {})[path[1]] = value
+        else:
+            k, j = path[0].removeprefix("proj").split("_")
+            out.setdefault(f"pop{k}", {})[f"proj{j}"] = value
+    return out
+
+
 def mantissas(tree):
     """The tree with numbers in place of quantities."""
     return jax.tree.map(u.get_mantissa, tree, is_leaf=lambda v: isinstance(v, u.Quantity))

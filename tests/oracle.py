@@ -150,18 +150,19 @@ def transition(pop, theta, h, arriving, dt, early=None):
     return new
 
 
-def network_step(net, params, hs, x, *, hold_inputs=False, same_step=False, nudges=None, g_early=False):
+def network_step(net, params, hs, x, *, hold_inputs=False, same_step=False, nudges=None, g_early=False, late=None):
     """One step of the network: new states, what entered each projection, spikes, readout.
 
     hold_inputs: no gradient through what enters a projection. same_step: no gradient through anything before this step
     nor through the parameters inside a transition. nudges: zeros, added to each state once its whole population has stepped,
-    except that with ``g_early`` those of g are added before V is computed from it.
+    except that with ``g_early`` those of g are added before V is computed from it. late: spikes of the step before, in
+    place of those of ``hs``.
     """
     fixed = hold(params) if same_step else params
     names = [f"pop{k}" for k in range(len(net.populations))]
     signals = {"x": x}
     for k, (name, pop) in enumerate(zip(names, net.populations, strict=True)):
-        signals[f"z{k}[t-1]"] = emit(pop, fixed[name], hs[k])
+        signals[f"z{k}[t-1]"] = emit(pop, fixed[name], hs[k]) if late is None else late[k]
     new, entered = [], []
     for k, (name, pop) in enumerate(zip(names, net.populations, strict=True)):
         inputs = [jnp.concatenate([signals[s] for s in p.sources], axis=-1) for p in pop.projections]
@@ -232,6 +233,39 @@ def bptt_grad(net, params, xs, ys, loss, mask=None, reduction="sum"):
 def bptt_stopped_grad(net, params, xs, ys, loss, mask=None, reduction="sum"):
     """The same with no gradient through the inputs of projections: what D-RTRL computes for a single population."""
     return _bptt(net, params, xs, ys, loss, weights_of_steps(len(xs), mask, reduction), True)
+
+
+@partial(jax.jit, static_argnames=("net", "loss", "hops", "chunk"))
+def _hops(net, params, xs, ys, loss, weights, hops, chunk):
+    def total(params):
+        def step(carry, inp):
+            x, y, w, first = inp
+            trace, *copies = carry
+            copies = [jax.tree.map(lambda t, c: jnp.where(first, t, c), trace, copy) for copy in copies]
+            late = [
+                [emit(p, params[f"pop{k}"], h) for k, (p, h) in enumerate(zip(net.populations, c, strict=True))]
+                for c in copies
+            ]
+            late = [hold(late[0]), *(jax.tree.map(lambda z: jnp.where(first, hold(z), z), z) for z in late[:-1])]
+            out = [network_step(net, params, c, x, late=z) for c, z in zip(copies, late, strict=True)]
+            trace = network_step(net, params, trace, x, hold_inputs=True)[0]
+            return [trace, *(new for new, *_ in out)], w * loss(out[-1][-1], y)
+
+        start = [initial(net, xs.shape[1], xs.dtype) for _ in range(hops + 2)]
+        first = jnp.arange(len(xs)) % chunk == 0
+        return jax.lax.scan(step, start, (xs, ys, weights, first))[1].sum()
+
+    return jax.grad(total)(params)
+
+
+def hops_grad(net, params, xs, ys, loss, hops, *, chunk=None, mask=None, reduction="sum"):
+    """D-RTRL whose credit goes back ``hops`` times where a spike enters a projection at a later step, within chunks.
+
+    All states are there ``hops + 1`` times with equal values. Copy j takes the spikes of the step before from copy j - 1, the
+    first one takes them held; the loss reads the last copy. At the start of a chunk all go on from a copy that never followed
+    a spike into a projection, which is what a trace knows, and take the spikes of the step before held.
+    """
+    return _hops(net, params, xs, ys, loss, weights_of_steps(len(xs), mask, reduction), hops, chunk or len(xs))
 
 
 # --------------------------------------------------------------------------------------------------------- D-RTRL

@@ -39,15 +39,7 @@ class Run:
 
     def named(self, by_path):
         """Mantissas under the oracle's names."""
-        out = {}
-        for path, value in by_path.items():
-            value = networks.mantissas(value)
-            if path[0] == "readout":
-                out["readout"] = value if isinstance(value, dict) else {"weight": value}
-            else:
-                k, j = path[0].removeprefix("proj").split("_")
-                out.setdefault(f"pop{k}", {})[f"proj{j}"] = value
-        return out
+        return networks.named(by_path)
 
     def traces(self):
         """Final traces of every projection: ``{(population, projection): {state: {"weight": ..., "bias": ...}}}``."""

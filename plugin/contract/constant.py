@@ -117,8 +117,7 @@ class Constant:
         if not is_trained(given):
             return read(given)
         recorder = active()
-        held = recorder is not None and recorder.holds(module)
-        return jax.tree.map(jax.lax.stop_gradient, read(given)) if held else read(given)
+        return read(given) if recorder is None else recorder.constant(module, self.name, read(given))
 
 
 def declared(cls: type) -> dict[str, Constant]:

@@ -62,6 +62,10 @@ class Listener:
         """A layer has sent ``y``; returns what reaches its neurons."""
         return y
 
+    def held(self, module: Any, name: str, value: Any) -> Any:
+        """A trained constant is read while it is held; returns what is read."""
+        return value
+
     def ended(self) -> None:
         """The learner's step of the model has come to its end; what runs after it is the loss."""
 
@@ -206,11 +210,15 @@ class Recorder:
         """Whether a module is one of those that are recorded."""
         return self._modules is None or id(module) in self._modules
 
-    def holds(self, module: Any) -> bool:
-        """Whether the trained constants of a module are held now."""
-        if id(module) not in self._traced:
-            return False
-        return id(module) not in self.new or (id(module) in self._closed and not self._ended)
+    def constant(self, module: Any, name: str, value: Any) -> Any:
+        """A trained constant of a module as it is read now."""
+        stepped = id(module) in self.new and not (id(module) in self._closed and not self._ended)
+        if stepped or id(module) not in self._traced:
+            return value
+        value = jax.tree.map(jax.lax.stop_gradient, value)
+        for listener in self._listeners:
+            value = listener.held(module, name, value)
+        return value
 
     def inside(self, module: Any) -> Any:
         """The module as the rest of its population reads it: its trained constants act through the trace."""

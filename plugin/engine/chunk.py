@@ -23,9 +23,10 @@ from .adjoint import Adjoint, Passed, Wanted, put
 from .adjoint import Steps as Scanned
 from .derivatives import first_order
 from .graph import Graph
+from .hops import Crossings, before_growth
 from .layer import Layer
 from .ledger import Ledger
-from .look_back import Begun, LookBack, Past, blocks_of
+from .look_back import Level, LookBack, Past, blocks_of
 from .multi_step import backpropagate
 from .paths import Paths
 from .planning import Ends, Limits
@@ -115,18 +116,21 @@ class Engine:
             for i, (p, s) in enumerate(zip(graph.populations, graph.structures, strict=True))
         ]
         signals = Signals(frozenset(), list(range(len(graph.populations))))
+        crossings = None
         self.ledger: Ledger | None = None
         if weights:
             paths = Paths(graph, fn, parts.routes, slices)
-            signals = find_signals(paths, parts.traces, through_depth=credit.through_depth)
+            signals = find_signals(paths, parts.traces, credit)
             self.ledger = Ledger(paths, parts.traces, signals, credit)
             self.ledger.check(weights)
+            if credit.through_depth:
+                crossings = Crossings(self.step, self.layers, sorted(self.ledger.waiting), weights)
         self.order = signals.order
         adjoint_of = {s.name: parts.traces[s.name].needs_adjoint(credit.through_time) for s in graph.sources}
         self._with_adjoint = {s.population for s in graph.sources if adjoint_of[s.name]}
         stepwise = frozenset(s.population for s in graph.sources if not parts.traces[s.name].needs_adjoint(False))
         single = [] if credit.through_time else weights
-        self.look_back = LookBack(self.step, self.adjoints, signals, single, stepwise, parts.limits)
+        self.look_back = LookBack(self.step, self.adjoints, signals, single, stepwise, parts.limits, crossings)
 
     def guarded(self, values: Values, held: Traces, args: tuple, slices: tuple) -> tuple[Values, Traces, tuple]:
         """Values, traces and arguments, by which a gradient may be differentiated only if they act after the projections.
@@ -210,16 +214,35 @@ class Engine:
             done = backpropagate(self.step, values, self.weights, slices, mask)
             signals, grads = done.signals, done.grads
         wanted = Wanted(back=learns, credit=learns and not through_time, forms=not ends.last)
-        passed = {i: self.adjoints[i].end(K, wanted) for i in self.order if i in self._with_adjoint}
-        found = self.look_back.run(values, Past(states, mask, sent, signals, slices), Begun(passed, grads))
-        factors = Factors(x, found.passed, found.steps)
-        new, grads = dict(held), found.grads
+        begun = [self._end(K, wanted, grads)]
+        if learns:
+            begun += [self._end(K, wanted._replace(forms=False), grads)] * min(self.credit.hops, K - 1)
+        found = self.look_back.run(values, Past(states, mask, sent, signals, slices), begun)
+        passed, grads = self._chosen(found.levels, whole=self.credit.hops >= K - 1)
+        factors = Factors(x, passed, found.steps)
+        new = dict(held)
         for i in self.order:
             learnt, grads = self.learn(self.graph.sources_of(i), factors, values, held, grads, ends)
             new |= learnt
         new = {name: self.traces[name].keep(value) for name, value in new.items()}
         loss, aux = (found.loss, found.aux) if done is None else (done.loss, done.aux)
         return ChunkResult(after, new, grads, loss, aux)
+
+    def _end(self, K: int, wanted: Wanted, grads: dict[int, Any]) -> Level:
+        return Level({i: self.adjoints[i].end(K, wanted) for i in self.order if i in self._with_adjoint}, grads)
+
+    def _chosen(self, levels: list[Level], *, whole: bool) -> Level:
+        """The last level; or, where they overshoot and are not ``whole``, the one before they grow."""
+        first, last = levels[0], levels[-1]
+        if len(levels) > 2 and not whole:
+            credits = [
+                [level.passed[c.population].credit[c.drive] for c in self.graph.connections.values()]
+                for level in levels
+            ]
+            number = before_growth(credits)
+            last = jax.tree.map(lambda *leaves: jax.lax.select_n(number, *leaves), *[_sums(level) for level in levels])
+        forms = {i: last.passed[i]._replace(F=p.F, M=p.M) for i, p in first.passed.items()}
+        return Level(forms, last.grads)
 
     def _send_ahead(self, values: Values, slices: tuple) -> dict[str, Sent]:
         """What enters and leaves the connections from outside in all steps of a chunk; their matrix product is one."""
@@ -274,3 +297,8 @@ class Engine:
             found = Found(factors.x.get(source.name), factors.passed.get(i, Passed()), factors.steps.get(i))
             new[source.name], grads = trace.learn(held[source.name], grads, found, values, asked)
         return new, grads
+
+
+def _sums(level: Level) -> Level:
+    """What of a level grows with hops."""
+    return level._replace(passed={i: p._replace(F=None, M=None) for i, p in level.passed.items()})

@@ -125,6 +125,17 @@ class Graph:
         """Everything whose parameters are trained through a trace."""
         return [*self.connections.values(), *self.constants]
 
+    def shifts(self, by_source: dict[str, Any]) -> dict[int, dict[str, Any]]:
+        """Mantissas per neuron, by the name of a trained constant, in the shape of its population: ``{id(part): {name: ...}}``."""
+        parts = {path: id(part) for p in self.populations for part in p.parts for path in [self._node_paths[id(part)]]}
+        found: dict[int, dict[str, Any]] = {}
+        for constant in self.constants:
+            if constant.name in by_source:
+                *path, name = constant.path
+                shape = self.populations[constant.population].varshape
+                found.setdefault(parts[tuple(path)], {})[name] = by_source[constant.name].reshape(shape)
+        return found
+
     def sources_of(self, index: int) -> list[Source]:
         """What drives one population with trained parameters."""
         return [source for source in self.sources if source.population == index]
@@ -149,11 +160,17 @@ class Graph:
                 found.append(TrainedConstant((*self._node_paths[id(part)], name), index, params, pure))
         return found
 
-    def send(self, handed: dict[str, Left] | None = None, wrote: dict[str, Values] | None = None) -> Callable:
+    def send(
+        self,
+        handed: dict[str, Left] | None = None,
+        wrote: dict[str, Values] | None = None,
+        entered: dict[str, Entered] | None = None,
+    ) -> Callable:
         """How a recorder lets projections communicate: parameters held constant, inputs not.
 
         With ``handed``, what is known of a layer already takes the place of its evaluation; derivatives with respect to
-        the input are still those of the layer. What each layer writes is noted in ``wrote``.
+        the input are still those of the layer. What each layer writes is noted in ``wrote``, and what enters it, with its
+        derivatives, in ``entered``.
         """
 
         def communicate(projection, x):
@@ -161,6 +178,9 @@ class Graph:
             x = _through(connection.before, x)
             used, _ = connection.comm.trace(x)
             values = jax.tree.map(_constant, self.states.read(used))
+            what = Entered(x, {i: values[i] for i in connection.changing})
+            if entered is not None:
+                entered[connection.name] = what
             if handed is not None and connection.name in handed:
                 new, y = handed_over(connection.comm, values, x, handed[connection.name])
             else:
@@ -168,7 +188,7 @@ class Graph:
             self.states.write(new)
             if wrote is not None:
                 wrote[connection.name] = new
-            return Entered(x, {i: values[i] for i in connection.changing}), y
+            return what, y
 
         return communicate
 

@@ -265,6 +265,26 @@ class Layer:
         ct = ct if self.connection.scale == 1.0 else ct * self.connection.scale
         return pullback(jax.tree.map(lambda leaf: ct.reshape(leaf.shape).astype(leaf.dtype), y))[0]
 
+    def back(self, values, entered: Entered, ct):
+        """Cotangents of the input in some steps, by those of the output.
+
+        Parameters
+        ----------
+        values : dict
+            Values of the states that the layer reads.
+        entered : Entered
+            What entered, a stack over time.
+        ct : array
+            ``f_t . a_t``, cotangent of the layer's output, ``(pop rows, time, size)``.
+        """
+        ct = jnp.swapaxes(ct, 0, 1) * self.connection.scale
+
+        def one(x, read, ct):
+            y, pullback = jax.vjp(lambda x: self.connection.comm({**values, **read}, x)[1], x)
+            return pullback(jax.tree.map(lambda leaf: ct.reshape(leaf.shape).astype(leaf.dtype), y))[0]
+
+        return jax.vmap(one)(*entered, ct)
+
     def effective(self, values, G, b):
         """Gradient of the parameters, given that of the weights ``G`` (W) and of the bias ``b`` (N,)."""
         if self.pattern is not None:

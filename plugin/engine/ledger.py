@@ -117,9 +117,7 @@ class Ledger:
             old = {state(self.graph.states.index(h.state)) for h in states}
             for c in self.graph.connections.values():
                 read = self.paths.seen[sent(c.name)]
-                delayed = set().union(
-                    *(self.paths.seen[state(line)] for line in self._waiting_spikes if state(line) in read)
-                )
+                delayed = set().union(*(self.paths.seen[state(line)] for line in self.waiting if state(line) in read))
                 if sent(c.name) not in self.paths.eventually:
                     continue
                 if read & own and (c.population != index):
@@ -172,7 +170,7 @@ class Ledger:
         paths, found = self.paths, []
         for number in paths.memories:
             fed = self._fed(paths.seen[state(number)])
-            if state(number) in paths.eventually and fed and number not in self._waiting_spikes:
+            if state(number) in paths.eventually and fed and number not in self.waiting:
                 where = f"{self._described(number)} remembers it for later steps, and no trace follows that"
                 found.append(Outside(fed, where, _KEEP))
         return found
@@ -221,7 +219,7 @@ class Ledger:
         return [i for i in self._parameters() if id(self.graph.states.all[i]) not in constants]
 
     @cached_property
-    def _waiting_spikes(self) -> frozenset[int]:
+    def waiting(self) -> frozenset[int]:
         """Numbers of the memories that hold nothing but spikes, for projections: what is dropped there is dropped by definition."""
         read, seen, direct = _remembered(self.paths), self.paths.seen, {state(i) for i in self._untraced}
         return frozenset(i for i in self.paths.memories if state(i) not in read and not seen[state(i)] & direct)

@@ -11,7 +11,7 @@ from etrax.contract.recorder import Listener
 
 from .pure import like
 
-__all__ = ["Cut", "JacobianEntries", "Known", "Zeros"]
+__all__ = ["Apart", "Cut", "Earlier", "JacobianEntries", "Known", "Zeros"]
 
 
 class JacobianEntries(Listener):
@@ -67,6 +67,26 @@ class Zeros(Listener):
         if zero is None:
             return value
         return value + u.maybe_decimal(u.Quantity(zero.reshape(u.math.shape(value)), unit=u.get_unit(value)))
+
+
+class Apart(Listener):
+    """Ends derivatives from a part's old states, and from its constants, to its new states."""
+
+    def stepped(self, module, old, drives, new):
+        """See `Listener.stepped`."""
+        return module.held().transition(**jax.tree.map(jax.lax.stop_gradient, old), **drives)
+
+
+class Earlier(Listener):
+    """Adds a shift to constants, ``{id(module): {name: array}}``, where they act on spikes of before the module's step."""
+
+    def __init__(self, shifts: dict[int, dict[str, Any]]):
+        self.shifts = shifts
+
+    def held(self, module, name, value):
+        """See `Listener.held`."""
+        shift = self.shifts.get(id(module), {}).get(name)
+        return value if shift is None else value + u.maybe_decimal(u.Quantity(shift, unit=u.get_unit(value)))
 
 
 class Cut(Listener):

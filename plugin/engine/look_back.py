@@ -8,6 +8,7 @@ through the block (`Adjoint`), which looks at each step again if the entries of 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +19,7 @@ from etrax.contract.jacobian import Kind
 from .adjoint import Adjoint, Passed
 from .adjoint import Steps as Scanned
 from .graph import Graph
+from .hops import Block, Crossings, Later, added
 from .planning import Limits, block_length
 from .pure import Values
 from .signals import Signals
@@ -25,7 +27,7 @@ from .step import Handed, Observed, Step
 from .structure import Blocks
 from .traces.base import Steps
 
-__all__ = ["Begun", "Found", "LookBack", "Past", "blocks_of"]
+__all__ = ["Found", "Level", "LookBack", "Past", "blocks_of"]
 
 # what is seen has an axis of time, but for what is constant
 _AXES = Observed._make(None if field == "constant" else 0 for field in Observed._fields)
@@ -55,41 +57,41 @@ class Past(NamedTuple):
     slices: tuple
 
 
+class Level(NamedTuple):
+    """What is found with one more hop, and what looking back begins with at the end of a chunk.
+
+    Attributes
+    ----------
+    passed : dict
+        What the adjoint of each population passed on and noted, of those whose adjoint is asked for, see `Adjoint.end`.
+    grads : dict
+        Gradients of parameters outside every projection, ``{number: value}``, added to those that it began with.
+    """
+
+    passed: dict[int, Passed]
+    grads: dict[int, Any]
+
+
 class Found(NamedTuple):
     """What looking back finds.
 
     Attributes
     ----------
-    passed : dict
-        What the adjoint of each population passed on and noted.
-    grads : dict
-        Gradients of parameters outside every projection, added to those that it began with.
+    levels : list of Level
+        With 0, 1, 2, ... hops.
+    later : list of Later
+        What each level but the last hands to the steps before.
     loss, aux
         Over time.
     steps : dict
         Signals and Jacobian over time, of each population with a trace that learns step by step.
     """
 
-    passed: dict[int, Passed]
-    grads: dict[int, Any]
+    levels: list[Level]
+    later: list[Later]
     loss: Any
     aux: Any
     steps: dict[int, Steps]
-
-
-class Begun(NamedTuple):
-    """What looking back begins with at the end of a chunk.
-
-    Attributes
-    ----------
-    passed : dict
-        Of the populations whose adjoint is asked for, see `Adjoint.end`.
-    grads : dict
-        Gradients so far, ``{number: value}``.
-    """
-
-    passed: dict[int, Passed]
-    grads: dict[int, Any]
 
 
 class LookBack:
@@ -109,9 +111,11 @@ class LookBack:
         Populations with a trace that learns step by step.
     limits : Limits
         How much is looked at together.
+    crossings : Crossings, optional
+        What crosses from neurons to others, where credit goes back that way.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of an engine
         self,
         step: Step,
         adjoints: list[Adjoint],
@@ -119,6 +123,7 @@ class LookBack:
         weights: list[int],
         stepwise: frozenset[int],
         limits: Limits,
+        crossings: Crossings | None = None,
     ):
         self.step = step
         self.graph: Graph = step.graph
@@ -127,9 +132,10 @@ class LookBack:
         self.weights = weights
         self.stepwise = stepwise
         self.limits = limits
+        self.crossings = crossings
         self._look = step.observe.vmap(set(step.written), in_axes=0, out_axes=_AXES)
 
-    def run(self, values: Values, past: Past, begun: Begun) -> Found:
+    def run(self, values: Values, past: Past, begun: list[Level]) -> Found:
         """Look back at a chunk.
 
         Parameters
@@ -138,98 +144,123 @@ class LookBack:
             Values of the states that no step writes, and of those before the chunk.
         past : Past
             The chunk.
-        begun : Begun
-            What the adjoints and gradients begin with.
+        begun : list of Level
+            What the adjoints and gradients begin with, with 0, 1, 2, ... hops.
         """
         K = past.mask.shape[0]
         size = block_length(K, self.limits.block)
 
         def body(carry, start, size=size):
-            found = self._block(values, past, Begun(*carry), start, size)
-            return (found.passed, found.grads), (found.loss, found.aux, found.steps)
+            found = self._block(values, past, *carry, start, size)
+            return (found.levels, found.later), (found.loss, found.aux, found.steps)
 
-        carry = (begun.passed, begun.grads)
+        carry = (begun, [] if self.crossings is None else [self.crossings.end(values)] * (len(begun) - 1))
         if size == K:
-            (passed, grads), (loss, aux, steps) = body(carry, 0)
-            return Found(passed, grads, loss, aux, steps)
+            carry, out = body(carry, 0)
+            return Found(*carry, *out)
         rest = K % size
-        (passed, grads), out = jax.lax.scan(body, carry, jnp.arange(rest, K, size), reverse=True)
+        carry, out = jax.lax.scan(body, carry, jnp.arange(rest, K, size), reverse=True)
         out = jax.tree.map(lambda a: a.reshape(K - rest, *a.shape[2:]), out)
         if rest:
-            (passed, grads), first = body((passed, grads), 0, rest)
+            carry, first = body(carry, 0, rest)
             out = jax.tree.map(lambda *parts: jnp.concatenate(parts), first, out)
-        loss, aux, steps = out
-        return Found(passed, grads, loss, aux, steps)
+        return Found(*carry, *out)
 
-    def _block(self, values: Values, past: Past, begun: Begun, start, size: int) -> Found:
+    def _block(self, values: Values, past: Past, begun: list[Level], later: list[Later], start, size: int) -> Found:
         """Look at one block, and scan the adjoints back through it."""
         step = self.step
         fixed = {i: v for i, v in values.items() if i not in step.written}
         at = _cut(past._replace(states={}), start, size)
         around = _cut(past.states, start, size + 1)
         before, new = (jax.tree.map(lambda a, cut=cut: a[cut], around) for cut in (slice(-1), slice(1, None)))
-        handed = Handed({i: new[i] for i in step.settled}, at.sent, at.mask)
+        block = Block(fixed, before, Handed({i: new[i] for i in step.settled}, at.sent, at.mask), at.slices)
 
         def total(zeros, weights):
-            out = self._look({**fixed, **before, **weights}, zeros, handed, *at.slices)
+            out = self._look({**fixed, **before, **weights}, zeros, block.handed, *at.slices)
             value = jnp.zeros(()) if out.loss is None else jnp.sum(jnp.where(at.mask > 0, at.mask * out.loss, 0.0))
-            return (value, out.y), out._replace(y={})
+            return value, out
 
         weights = {i: values[i] for i in self.weights}
-        descend = step.through_depth and bool(weights)
-        signals = at.signals
+        signals, more = at.signals, {}
         if weights:
             zeros = {s: jnp.zeros((size, *step.zeros[s].shape), step.zeros[s].dtype) for s in self.signals.states}
-            (value, sent), pullback, out = jax.vjp(total, zeros, weights, has_aux=True)
-            one, above = jnp.ones_like(value), jax.tree.map(jnp.zeros_like, sent)
-            signals, more = pullback((one, above))  # (18), (20)
+            (signals, more), out = jax.grad(total, argnums=(0, 1), has_aux=True)(zeros, weights)  # (18), (20)
         else:
-            _, out = total({}, {})
-        passed, steps = dict(begun.passed), {}
+            out = total({}, {})[1]
 
         def counted(signal):
             return jnp.where((at.mask > 0).reshape(-1, *[1] * (signal.ndim - 1)), signal, 0.0)
 
-        for i in self.signals.order:
-            if descend:
-                signals = pullback((one, above))[0]  # (37)
-            own = {h.name: counted(signals[h.name]) for h in self.graph.populations[i].hidden if h.name in signals}
-            if i in self.stepwise:
-                steps[i] = Steps(own, blocks_of(i, out.varying, out.constant, steps=size))
-            if i in passed:
-                seen: Any = out.varying
+        signals = {s: counted(signal) for s, signal in signals.items()}
+        steps = {
+            i: Steps(self._of(i, signals), blocks_of(i, out.varying, out.constant, steps=size)) for i in self.stepwise
+        }
+        scan = partial(self._scan, block, out, start + jnp.arange(size))
+        if self.crossings is None or not weights:
+            levels = [
+                Level(
+                    {i: scan(i, signals, passed) for i, passed in level.passed.items()},
+                    jax.tree.map(jnp.add, level.grads, more) if weights else level.grads,
+                )
+                for level in begun
+            ]
+        else:
+            levels, later = self._descend(values, block, begun, later, (scan, signals, more, start))
+        return Found(levels, later, out.loss, out.aux, steps)
 
-                def blocks(varying, i=i):
-                    return blocks_of(i, varying, out.constant)
+    def _descend(self, values, block, begun, later, found):
+        """Level by level, and in each from the populations at the top down, with what is sent back to them."""
+        scan, signals, more, start = found
+        crossings, size = self.crossings, jax.tree.leaves(block.before)[0].shape[0]
+        entered, back = crossings.of(values, block, size)
+        levels, handed, arrived = [], [], crossings.none(values, block, size)
+        for number, level in enumerate(begun):
+            passed, gone = dict(level.passed), crossings.none(values, block, size)
+            reached = {s: v + arrived.new[s] for s, v in signals.items()}
+            for i in self.signals.order:
+                if i not in passed:
+                    continue
+                passed[i] = scan(i, reached, passed[i])  # (37), (39)
+                credit = {
+                    c.drive: jax.lax.dynamic_slice_in_dim(passed[i].credit[c.drive], start, size, axis=1)
+                    for c in self.graph.connections.values()
+                    if c.population == i
+                }
+                if credit:
+                    sent = back(crossings.into(i, values, entered, credit))
+                    reached = {s: v + sent.new[s] for s, v in reached.items()}
+                    gone = added(gone, sent)
+            for c in self.graph.constants:
+                of = passed[c.population]
+                credit = of.credit[c.drive].at[0].add(arrived.earlier[c.name])
+                passed[c.population] = of._replace(credit={**of.credit, c.drive: credit})
+            grads = added(added(level.grads, more), added(gone.params, arrived.params))
+            levels.append(Level(passed, grads))
+            if number < len(later):
+                arrived, before = crossings.hop(values, block, gone, later[number])
+                handed.append(before)
+        return levels, handed
 
-                if self._varies_much(i):
-                    seen = (before, handed, at.slices)
+    def _of(self, index: int, signals: dict[str, Any]) -> dict[str, Any]:
+        """The signals of one population."""
+        return {h.name: signals[h.name] for h in self.graph.populations[index].hidden if h.name in signals}
 
-                    def blocks(begin, i=i):
-                        before, handed, slices = begin
-                        again = step.observe({**fixed, **before}, step.zeros, handed, *slices)[1]
-                        return blocks_of(i, again.varying, again.constant)
+    def _scan(self, block: Block, out: Observed, numbers, index: int, signals: dict[str, Any], passed: Passed):
+        """Scan the adjoint of one population back through a block."""
+        step, seen = self.step, out.varying
 
-                scanned = Scanned(start + jnp.arange(size), own, seen)
-                passed[i] = self.adjoints[i].back(scanned, blocks, passed[i])
-                if descend:
-                    above = {**above, **self._sent_back(i, passed[i], start, sent)}
-        if descend:  # with parameters between two populations, outside a projection
-            more = pullback((one, above))[1]
-        grads = jax.tree.map(jnp.add, begun.grads, more) if weights else begun.grads
-        return Found(passed, grads, out.loss, out.aux, steps)
+        def blocks(varying):
+            return blocks_of(index, varying, out.constant)
 
-    def _sent_back(self, index: int, passed: Passed, start, sent: dict[str, Any]) -> dict[str, Any]:
-        """Cotangents of what enters one population in a block, in the shape and unit in which projections send it."""
+        if self._varies_much(index):
+            seen = (block.before, block.handed, block.slices)
 
-        def shaped(connection):
-            def fit(leaf):
-                part = jax.lax.dynamic_slice_in_dim(passed.credit[connection.drive], start, leaf.shape[0], axis=1)
-                return (jnp.swapaxes(part, 0, 1) * connection.scale).reshape(leaf.shape).astype(leaf.dtype)
+            def blocks(begin):
+                before, handed, slices = begin
+                again = step.observe({**block.fixed, **before}, step.zeros, handed, *slices)[1]
+                return blocks_of(index, again.varying, again.constant)
 
-            return jax.tree.map(fit, sent[connection.name])
-
-        return {c.name: shaped(c) for c in self.graph.connections.values() if c.population == index}
+        return self.adjoints[index].back(Scanned(numbers, self._of(index, signals), seen), blocks, passed)
 
     def _varies_much(self, index: int) -> bool:
         """Whether entries are so many that to store them costs more than to look at each step again."""

@@ -20,7 +20,7 @@ from etrax.contract.dependence import felt_by, sensitive
 from etrax.contract.recorder import Recorder, recording
 
 from .graph import Graph
-from .listeners import Zeros
+from .listeners import Apart, Cut, Zeros
 from .pure import Pure
 from .step import Routes
 
@@ -99,9 +99,11 @@ class Paths:
         graph = self.graph
         names = {key: connection.name for key, connection in graph.connections.items()}
         shifts = {id(h.state): zeros[h.name] for h in graph.hidden}
-        listener = _Apart(shifts, self.routes.late, graph.parts)
+        listener = _Noted(shifts, self.routes.late)
         recorder = Recorder(
+            Apart(graph.parts),
             listener,
+            Cut(),
             modules=graph.modules,
             send=graph.send(),
             traced=graph.parts,
@@ -157,23 +159,12 @@ class Paths:
             reached |= found
 
 
-class _Apart(Zeros):
-    """Cuts a part's new states from its old ones, and neurons from what is sent to them; adds zeros to the new states."""
+class _Noted(Zeros):
+    """Adds zeros to the new states, and notes what is written."""
 
-    def __init__(self, zeros: dict[int, Any], late: frozenset[int], parts: frozenset[int]):
+    def __init__(self, zeros: dict[int, Any], late: frozenset[int]):
         super().__init__(zeros, late)
-        self.parts = parts
         self.wrote: dict[int, Any] = {}
-
-    def stepped(self, module, old, drives, new):
-        """See `Listener.stepped`."""
-        if id(module) not in self.parts:  # a filter that does not know whose spikes it takes: a memory as any other
-            return new
-        return module.transition(**jax.tree.map(jax.lax.stop_gradient, old), **drives)
-
-    def sent(self, projection, y):
-        """See `Listener.sent`."""
-        return jax.tree.map(jax.lax.stop_gradient, y)
 
     def written(self, state, value):
         """See `Listener.written`."""

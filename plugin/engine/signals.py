@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from .graph import Graph
-from .paths import LOSS, Paths, new, sent
+from .paths import LOSS, Paths, new, sent, state
 from .sources import Source
+from .step import Credit
 
 if TYPE_CHECKING:
     from .traces.base import Trace
@@ -21,7 +22,7 @@ class Signals(NamedTuple):
     order: list[int]
 
 
-def find_signals(paths: Paths, traces: dict[str, Trace], *, through_depth: bool) -> Signals:
+def find_signals(paths: Paths, traces: dict[str, Trace], credit: Credit) -> Signals:
     """Learning signals of one step function.
 
     Parameters
@@ -30,8 +31,8 @@ def find_signals(paths: Paths, traces: dict[str, Trace], *, through_depth: bool)
         Of the step function.
     traces : dict
         ``name of a source -> Trace``.
-    through_depth : bool
-        Whether credit goes down through the memory of upper populations.
+    credit : Credit
+        Whether credit goes down through the memory of upper populations, and how many hops back.
 
     Raises
     ------
@@ -40,13 +41,33 @@ def find_signals(paths: Paths, traces: dict[str, Trace], *, through_depth: bool)
     """
     graph, names = paths.graph, [h.name for h in paths.graph.hidden]
     order = list(range(len(graph.populations)))
-    if not through_depth or not paths.reached:
+    if not credit.through_depth or not paths.reached:
         return Signals(frozenset(name for name in names if new(name) in paths.reached), order)
     states = {name for name in names if new(name) in paths.seen[LOSS]}
-    return _from_the_top(graph, traces, paths, states)
+    found = _from_the_top(graph, traces, paths, states)
+    for _ in range(credit.hops):
+        fed = [c for c in graph.connections.values() if is_signalled(graph, traces, c, found.states)]
+        states = found.states | {s for c in fed for s in _sent_before(paths, c.name)}
+        if states == found.states:
+            break
+        found = _from_the_top(graph, traces, paths, states)
+    return found
 
 
-def _from_the_top(graph: Graph, traces: dict, paths: Paths, states: set) -> Signals:
+def _sent_before(paths: Paths, name: str) -> set[str]:
+    """States that what enters a connection depends on as they were at earlier steps."""
+    graph, seen = paths.graph, paths.seen
+    waiting = {key for key in seen[sent(name)] if key[0] == "state" and key[1] in paths.memories}
+    while (
+        not (more := {m for key in waiting for m in seen[key] if m[0] == "state" and m[1] in paths.memories}) <= waiting
+    ):
+        waiting |= more
+    late = set().union(*(seen[key] for key in waiting))
+    numbers = {h.name: graph.states.index(h.state) for h in graph.hidden}
+    return {s for s, i in numbers.items() if state(i) in seen[sent(name)] | late or new(s) in late}
+
+
+def _from_the_top(graph: Graph, traces: dict, paths: Paths, states: set | frozenset) -> Signals:
     """Populations in order, those that feed no other first; states that feed one with a signal get a signal."""
     home = {h.name: i for i, p in enumerate(graph.populations) for h in p.hidden}
     connections = list(graph.connections.values())

@@ -16,7 +16,7 @@ from etrax.contract.recorder import Recorder, recording
 
 from .graph import Graph
 from .handover import Entered, Left
-from .listeners import Cut, JacobianEntries, Known, Zeros
+from .listeners import Apart, Cut, Earlier, JacobianEntries, Known, Zeros
 from .pure import Pure, Values
 from .structure import Blocks
 
@@ -36,10 +36,14 @@ class Credit:
     through_depth : bool
         Down to a lower population from the later steps of an upper one: what a projection sends gets the adjoint of the
         neurons that it feeds, in place of their learning signal.
+    hops : int
+        With ``through_depth``: how many times credit also goes back where a spike enters a projection at a later step than its
+        own, equation (39) of docs/mathematics.md.
     """
 
     through_time: bool = False
     through_depth: bool = False
+    hops: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,8 +94,6 @@ class Observed(NamedTuple):
         Entries of the Jacobian that are the same in all steps, and the others.
     x : dict
         What entered each connection.
-    y : dict
-        What left it, where credit goes through depth.
     """
 
     aux: Any
@@ -99,7 +101,6 @@ class Observed(NamedTuple):
     loss: Any
     varying: Blocks
     x: dict[str, Any]
-    y: dict[str, Any]
 
 
 class Step:
@@ -135,6 +136,7 @@ class Step:
         self.through_depth = credit.through_depth
         self.simulate = Pure(self._simulate, graph.states)
         self.observe = Pure(self._observe, graph.states)
+        self.cross = Pure(self._cross, graph.states)
         self.shifted = Pure(self._shifted, graph.states)
         self.settled: set[int] = set()
         used, self.written = self.simulate.trace({}, *slices)
@@ -183,9 +185,32 @@ class Step:
         loss = None if loss is None else u.get_mantissa(loss)
         names = {key: connection.name for key, connection in graph.connections.items()}
         x = {names[key]: value for key, value in recorder.x.items()}
-        y = {names[key]: value for key, value in recorder.y.items()} if self.through_depth else {}
         constant, varying = self._sorted(graph.compose(recorder, entries))
-        return Observed(aux, constant, loss, varying, x, y)
+        return Observed(aux, constant, loss, varying, x)
+
+    def _cross(self, zeros: dict[str, Any], earlier: dict[str, Any], handed: Handed, *slices) -> dict[str, Entered]:
+        """What entered each layer, by what came before the step, by new states shifted by ``zeros``, and by the constants
+        of neurons, shifted by ``earlier`` where they act on spikes of the step before.
+
+        From a part's old states to its new ones, and from a layer to its neurons, there is no derivative here.
+        """
+        graph = self.graph
+        entered: dict[str, Entered] = {}
+        recorder = Recorder(
+            Apart(),
+            Known({id(graph.states.all[i]): value for i, value in handed.new.items()}),
+            Zeros({id(h.state): zeros[h.name] for h in graph.hidden if h.name in zeros}),
+            Cut(),
+            Earlier(graph.shifts(earlier)),
+            modules=graph.modules,
+            send=graph.send(handed.sent, entered=entered),
+            traced=graph.parts,
+            signals=True,
+            weight=handed.weight,
+        )
+        with recording(recorder):
+            self.fn(*slices)
+        return entered
 
     def _sorted(self, blocks: Blocks) -> tuple[Blocks, Blocks]:
         """Entries that are constant and those that vary, in the shapes of their kinds; those that are not kept are left out."""

@@ -109,7 +109,7 @@ class Compiled:
 
         parts = self.parts
         paths = Paths(self.graph, outputs, parts.routes, args)
-        signals = find_signals(paths, parts.traces, through_depth=parts.credit.through_depth)
+        signals = find_signals(paths, parts.traces, parts.credit)
         return Ledger(paths, parts.traces, signals, parts.credit)
 
     def single_step(self, update: Callable, clock: dict, args: tuple) -> SingleStep:

@@ -6,6 +6,7 @@ from typing import Any
 
 import brainstate
 
+from etrax.checks import whole_number
 from etrax.engine.planning import MEMORY
 from etrax.engine.step import Credit
 
@@ -86,6 +87,7 @@ class D_RTRL(OnlineLearner):
         self,
         model: brainstate.nn.Module,
         *,
+        hops: int | str = 0,
         vjp_method: str = "single-step",
         through_depth: bool = False,
         carry: str = "dense",
@@ -100,6 +102,10 @@ class D_RTRL(OnlineLearner):
     ):
         if vjp_method not in ("single-step", "multi-step"):
             raise ValueError(f"`vjp_method` must be 'single-step' or 'multi-step', got {vjp_method!r}.")
+        if hops == "all":
+            vjp_method, hops = "multi-step", 0
+        hops = whole_number("hops", hops, least=0)
+        through_depth = through_depth or hops > 0
         if through_depth and vjp_method == "multi-step":
             raise ValueError(
                 "`through_depth` with `vjp_method='multi-step'`: backpropagation through the chunk goes through depth already; "
@@ -111,7 +117,7 @@ class D_RTRL(OnlineLearner):
                 "`carry='window'`."
             )
         kept = carry_of(carry, window=window, tolerance=tolerance, decay=decay, trace_dtype=trace_dtype)
-        credit = Credit(through_time=vjp_method == "multi-step", through_depth=through_depth)
+        credit = Credit(through_time=vjp_method == "multi-step", through_depth=through_depth, hops=hops)
         super().__init__(
             model, Composition(carry=kept, credit=credit), memory=memory, strict=strict, name=name, **unread
         )
