@@ -15,7 +15,7 @@ from etrax.text import Table, dotted
 
 from .graph import Graph
 from .paths import HIDDEN, LOSS, Paths, new, sent, state
-from .signals import Signals, is_signalled
+from .signals import Signals, find_signals, is_signalled
 from .sources import Connection, Source, TrainedConstant
 from .step import Credit
 
@@ -87,9 +87,13 @@ class Ledger:
         """Raise a ValueError if the gradient of a parameter is zero by structure."""
         for number in numbers:
             if not self.follows(number):
-                raise no_path(
-                    self.name(number), self._remedies(number), "" if self.credit.through_time else " within one step"
-                )
+                raise no_path(self.name(number), self._remedies(number), self._within)
+
+    @property
+    def _within(self) -> str:
+        """How far credit is followed."""
+        hops = f" and {self.credit.hops} hop{'s' * (self.credit.hops > 1)}"
+        return "" if self.credit.through_time else f" within one step{hops if self.credit.hops else ''}"
 
     def _keys(self, source: Source) -> set:
         own = {new(h.name) for h in self.graph.populations[source.population].hidden}
@@ -135,6 +139,9 @@ class Ledger:
         keys = set().union(*map(self._keys, self.sources_of(number)))
         if now and not self.credit.through_depth and self._descends(keys):
             found.append("`through_depth=True`, which follows it through the memory of the neurons above")
+        hops = self._enough(number)
+        if hops and later:
+            found.append(f"`hops={hops}` of `etrax.D_RTRL`, which follows its spikes into {', '.join(later)} at later steps")
         if keys & self.paths.eventually:
             if later and not now:
                 found.append(
@@ -143,6 +150,18 @@ class Ledger:
                 )
             found.append("`vjp_method='multi-step'` of `etrax.D_RTRL`, whose chunks follow everything, or `etrax.BPTT`")
         return found
+
+    def _enough(self, number: int) -> int | None:
+        """The fewest hops with which a parameter has a gradient, if a few are enough."""
+        for hops in range(self.credit.hops + 1, self.credit.hops + 1 + _FEW):
+            credit = Credit(through_depth=True, hops=hops)
+            try:
+                signals = find_signals(self.paths, self.traces, credit)
+            except ValueError:  # no order of the populations
+                return None
+            if Ledger(self.paths, self.traces, signals, credit).follows(number):
+                return hops
+        return None
 
     # -- outside ---------------------------------------------------------------------------
 
@@ -269,7 +288,8 @@ class Ledger:
             deep = self.credit.through_depth or self.credit.through_time
             dropped = [] if deep or not now else [f"later steps of what {', '.join(now)} enters (`through_depth`)"]
             if later and not self.credit.through_time:
-                dropped.append(f"spikes into {', '.join(later)} at later steps (multi-step)")
+                hops = f", more than {self.credit.hops} times (more `hops`)" if self.credit.hops else " (`hops`, multi-step)"
+                dropped.append(f"spikes into {', '.join(later)} at later steps{hops}")
             if any(dotted(path) in item.parameters for item in outside):
                 dropped.append("and outside, see below" if dropped else "nothing, but part is outside, see below")
             rows.append((dotted(path), self._followed(number), "; ".join(dropped) or "nothing"))
@@ -287,6 +307,7 @@ class Ledger:
         return "through its trace" if sources else "within the step"
 
 
+_FEW = 4  # hops that are tried for a parameter without credit
 _WHOLE = "use `vjp_method='multi-step'` of `etrax.D_RTRL`, whose chunks follow everything, or `etrax.BPTT`"
 _KEEP = (
     _WHOLE

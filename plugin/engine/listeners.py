@@ -70,10 +70,15 @@ class Zeros(Listener):
 
 
 class Apart(Listener):
-    """Ends derivatives from a part's old states, and from its constants, to its new states."""
+    """Ends derivatives from a part's old states, and from its constants, to its new states, by ``id`` of the part."""
+
+    def __init__(self, parts: frozenset[int]):
+        self.parts = parts
 
     def stepped(self, module, old, drives, new):
         """See `Listener.stepped`."""
+        if id(module) not in self.parts:  # a filter of unknown neurons, which is no part of a population
+            return new
         return module.held().transition(**jax.tree.map(jax.lax.stop_gradient, old), **drives)
 
 

@@ -192,12 +192,12 @@ class Step:
         """What entered each layer, by what came before the step, by new states shifted by ``zeros``, and by the constants
         of neurons, shifted by ``earlier`` where they act on spikes of the step before.
 
-        From a part's old states to its new ones, and from a layer to its neurons, there is no derivative here.
+        From old states of a population to its new ones, and from a layer to its neurons, there is no derivative here.
         """
         graph = self.graph
         entered: dict[str, Entered] = {}
         recorder = Recorder(
-            Apart(),
+            Apart(graph.parts),
             Known({id(graph.states.all[i]): value for i, value in handed.new.items()}),
             Zeros({id(h.state): zeros[h.name] for h in graph.hidden if h.name in zeros}),
             Cut(),

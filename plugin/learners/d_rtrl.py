@@ -35,6 +35,12 @@ class D_RTRL(OnlineLearner):
         Inside a chunk: the learning signals of each step alone (D-RTRL), or backpropagation through the steps of
         the chunk with the trace across its border. With chunks of one step the two are the same; with one chunk
         the latter is backpropagation through time.
+    hops : int or 'all'
+        Inside a chunk, how many times credit goes back where a spike enters a projection at a later step than its own,
+        equation (39) of docs/mathematics.md: 0 is D-RTRL; with each hop the gradient is nearer to backpropagation through the
+        chunk, which it is with one hop less than the chunk has steps. ``'all'`` is ``vjp_method='multi-step'``. Credit then
+        goes through depth, too. Where sums overshoot, the one before they grow is taken: increments that are larger than
+        the first sum and have grown twice in a row.
     through_depth : bool
         Inside a chunk, let credit go down through the memory of upper populations, equation (37) of docs/mathematics.md.
         With chunks of one step it makes no difference. With one chunk, and no loops between or within
@@ -104,12 +110,23 @@ class D_RTRL(OnlineLearner):
             raise ValueError(f"`vjp_method` must be 'single-step' or 'multi-step', got {vjp_method!r}.")
         if hops == "all":
             vjp_method, hops = "multi-step", 0
+        elif isinstance(hops, str):
+            raise ValueError(f"`hops` must be a whole number from 0 on, or 'all', got {hops!r}.")
         hops = whole_number("hops", hops, least=0)
+        if hops and vjp_method == "multi-step":
+            raise ValueError(
+                f"`hops={hops}` with `vjp_method='multi-step'`, which follows all hops of a chunk: leave out one of the two."
+            )
         through_depth = through_depth or hops > 0
         if through_depth and vjp_method == "multi-step":
             raise ValueError(
                 "`through_depth` with `vjp_method='multi-step'`: backpropagation through the chunk goes through depth already; "
                 "leave out one of the two."
+            )
+        if hops and carry == "rank1":
+            raise TypeError(
+                f"`hops={hops}` is not read by `carry='rank1'`, whose trace has no adjoint that could go back: use `carry='dense'` or "
+                "`carry='window'`."
             )
         if through_depth and carry == "rank1":
             raise ValueError(
@@ -121,5 +138,6 @@ class D_RTRL(OnlineLearner):
         super().__init__(
             model, Composition(carry=kept, credit=credit), memory=memory, strict=strict, name=name, **unread
         )
+        self.hops = hops
         self.vjp_method = vjp_method
         self.through_depth = through_depth

@@ -124,12 +124,15 @@ class OnlineLearner(Learner):
         self._compiled = compiled
         self._others: OrderedDict[tuple, Compiled] = OrderedDict({(self._settings.key(), ()): compiled})
         self.traces = {name: EligibilityTrace(trace.zeros()) for name, trace in compiled.parts.traces.items()}
-        self._budget = Budget(self.memory, step_bytes(graph, compiled.parts.traces), not made_of.depends_on_chunk)
+        step = step_bytes(graph, compiled.parts.traces, made_of.credit.hops)
+        self._budget = Budget(self.memory, step, not made_of.depends_on_chunk)
         claim(self, _states_of(graph))
 
     def _tell(self, outside: list[Outside]) -> None:
         """Warn of credit that is lost, once; or raise, where the learner is strict."""
         for item in outside:
+            if hops := self.made_of.credit.hops:
+                raise ValueError(f"{item}; `hops={hops}` counts only what neurons, synapses, filters and delays remember.")
             if self.strict:
                 raise ValueError(f"{item} (`strict=True`; without it this is a warning).")
             if str(item) not in self._told:
@@ -253,6 +256,11 @@ class OnlineLearner(Learner):
     def _run(self, request: Request) -> Outcome:
         compiled, T = self._settle(request.setting), request.length
         chunk = self._budget.chunk_length(T) if request.chunk_size is None else min(T, request.chunk_size)
+        if (hops := self.made_of.credit.hops) and chunk == 1 < T and request.weights:
+            raise ValueError(
+                f"`chunk_size` is 1, but the learner has `hops={hops}`: a spike enters a projection at a later step than its own, so in "
+                "chunks of one step there are no hops. Give longer chunks, or leave `hops` out."
+            )
         self._divided = T, chunk
         engine, run = compiled.engine_for(request)
         while engine.moved:  # the step function writes what the model was taken to leave alone
@@ -353,9 +361,9 @@ def _text(shapes: list[tuple[int, ...]]) -> str:
     return ", ".join(map(str, shapes))
 
 
-def step_bytes(graph: Graph, traces: dict[str, Trace]) -> int:
+def step_bytes(graph: Graph, traces: dict[str, Trace], hops: int = 0) -> int:
     """Bytes of one step of a chunk: states, what enters each layer, and the factors of its gradient and of its trace."""
     values = sum(p.rows * p.size * len(p.hidden) for p in graph.populations)
     layers = [(trace.layer, trace) for trace in traces.values() if trace.layer is not None]
-    values += sum(layer.rows * (layer.in_size + layer.out_size * (1 + t.products())) for layer, t in layers)
+    values += sum(layer.rows * (layer.in_size + layer.out_size * (1 + hops + t.products())) for layer, t in layers)
     return max(1, values) * jnp.zeros((), brainstate.environ.dftype()).dtype.itemsize

@@ -87,6 +87,11 @@ class SingleStep:
             return engine.step.zeros, jax.tree.map(lambda leaf: leaf.value, primals)
 
         def backward(residuals, back):
+            if engine.credit.hops:
+                raise ValueError(
+                    f"`hops` is {engine.credit.hops}, but a derivative of a single step is taken: a spike enters a projection at a later step "
+                    "than its own, so in one step there are no hops. Use `etrace_grad` or `etrax.train` on sequences, or leave `hops` out."
+                )
             values, held, args = residuals
             back = {name: v for name, v in back.items() if not _is_zero(v)}
             ledger.check_met(asked, set(back))
