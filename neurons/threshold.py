@@ -39,7 +39,7 @@ class FixedThreshold(Neuron):
     def kept(self, V, slope):
         """Derivative of the potential after the reset with respect to the one before, if the spike has this ``slope``.
 
-        See equation (44) of docs/mathematics.md.
+        See equation (45) of docs/mathematics.md.
         """
         size = self.reset_size(V)
         return 1.0 if size is None else 1.0 - size * slope

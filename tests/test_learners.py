@@ -3,6 +3,7 @@
 import copy
 import inspect
 import warnings
+from typing import Any
 
 import brainstate
 import braintools
@@ -18,7 +19,7 @@ import etrax
 from etrax import learners
 from etrax.learners import Learner
 
-ROWS = {
+ROWS: dict[str, tuple[Any, dict[str, Any]]] = {
     "D-RTRL": (etrax.D_RTRL, {}),
     "window": (etrax.D_RTRL, {"carry": "window", "tolerance": 1e-2}),
     "rank 1": (etrax.D_RTRL, {"carry": "rank1", "decay": 0.9}),

@@ -106,7 +106,7 @@ class Neuron(Dynamics):
     def surrogate(self, x) -> Any:
         """Derivative of the spike function at the scaled distance ``x`` from threshold.
 
-        It is ``H'`` in equation (43) of docs/mathematics.md.
+        It is ``H'`` in equation (44) of docs/mathematics.md.
         """
         return jax.jvp(self.spk_fun, (x,), (u.math.ones_like(x),))[1]
 
@@ -163,7 +163,7 @@ class Neuron(Dynamics):
         return held * (1.0 - spike) + self.V_reset * spike + (V - held)
 
     def reset_size(self, V):
-        """By how much a spike lowers the potential, as far as the gradient sees it: equation (44) of docs/mathematics.md."""
+        """By how much a spike lowers the potential, as far as the gradient sees it: equation (45) of docs/mathematics.md."""
         if self.detach_reset:
             return None
         return (self.V_th if self.spk_reset == "soft" else self._landed(V)) - self.V_reset

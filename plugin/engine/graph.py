@@ -127,13 +127,13 @@ class Graph:
 
     def shifts(self, by_source: dict[str, Any]) -> dict[int, dict[str, Any]]:
         """Mantissas per neuron, by the name of a trained constant, in the shape of its population: ``{id(part): {name: ...}}``."""
-        parts = {path: id(part) for p in self.populations for part in p.parts for path in [self._node_paths[id(part)]]}
+        parts = {self._node_paths[id(part)]: id(part) for p in self.populations for part in p.parts}
         found: dict[int, dict[str, Any]] = {}
         for constant in self.constants:
             if constant.name in by_source:
-                *path, name = constant.path
+                path, name = constant.path[:-1], str(constant.path[-1])
                 shape = self.populations[constant.population].varshape
-                found.setdefault(parts[tuple(path)], {})[name] = by_source[constant.name].reshape(shape)
+                found.setdefault(parts[path], {})[name] = by_source[constant.name].reshape(shape)
         return found
 
     def sources_of(self, index: int) -> list[Source]:

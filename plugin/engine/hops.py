@@ -1,4 +1,4 @@
-"""What crosses from neurons to others in a block of steps, and how credit comes back: equation (39) of docs/mathematics.md.
+"""What crosses from neurons to others in a block of steps, and how credit comes back: equation (38) of docs/mathematics.md.
 
 What enters a projection is made of spikes of this step and of earlier ones. A cotangent of it goes back to the new states of the
 neurons that sent them, within the step, or to their old ones: that is a hop. Where spikes wait in a delay line, it goes back
@@ -20,7 +20,7 @@ from .layer import Layer
 from .pure import Values
 from .step import Handed, Step
 
-__all__ = ["Block", "Crossing", "Crossings", "Later", "added", "before_growth"]
+__all__ = ["Block", "Crossed", "Crossing", "Crossings", "Later", "added", "before_growth"]
 
 
 class Block(NamedTuple):
@@ -88,8 +88,8 @@ class Crossings:
         hidden = {s: jnp.zeros(z.shape, z.dtype) for s, z in self.step.zeros.items()}
         return Later(hidden, {i: jax.tree.map(jnp.zeros_like, values[i]) for i in self.waiting})
 
-    def of(self, values: Values, block: Block, size: int) -> tuple[dict[str, Entered], Callable]:
-        """What entered the layers in a block of ``size`` steps, and the function from cotangents of it to a `Crossing`."""
+    def of(self, values: Values, block: Block, size: int) -> Crossed:
+        """The crossings of a block of ``size`` steps."""
         cross = self.step.cross.vmap({*self.step.written}, in_axes=(0, None, 0, *[0] * len(block.slices)))
 
         def entered(*moved):
@@ -98,67 +98,23 @@ class Crossings:
             found = cross(at, of.new, of.earlier, block.handed, *block.slices)
             return {name: e.x for name, e in found.items()}, {name: e.read for name, e in found.items()}
 
-        x, pullback, read = jax.vjp(entered, *self._moved(values, block.before, (size,)), has_aux=True)
-        none = jax.tree.map(jnp.zeros_like, x)
-        return {name: Entered(x[name], read[name]) for name in x}, lambda ct: Crossing(*pullback({**none, **ct}))
+        moved = self.moved(values, block.before, (size,))
+        x, pullback, read = jax.vjp(entered, *moved, has_aux=True)
+        return Crossed(self, values, block, {name: Entered(x[name], read[name]) for name in x}, pullback, moved)
 
-    def none(self, values: Values, block: Block, size: int) -> Crossing:
-        """No crossing, in a block of ``size`` steps."""
-        return jax.tree.map(jnp.zeros_like, self._moved(values, block.before, (size,)))
+    def waits(self, values: Values, block: Block, at: tuple, ct: Values) -> Crossing:
+        """From cotangents of what waits after one step ``at`` of a block to those of what it is made of."""
+        before, handed, slices = at
 
-    def into(self, index: int, values: Values, entered: dict[str, Entered], credit: dict) -> dict[str, Any]:
-        """Cotangents of what entered the layers of one population, by the credit of its drives in the block."""
-        of = [c for c in self.graph.connections.values() if c.population == index]
-        return {c.name: self.layers[c.name].back(values, entered[c.name], credit[c.drive]) for c in of}
+        def wait(*moved):
+            of = Crossing(*moved)
+            at = {**block.fixed, **before, **of.params, **of.old}
+            new, _ = self.step.cross(at, of.new, of.earlier, handed, *slices)
+            return {i: new[i] for i in self.waiting}
 
-    def hop(self, values: Values, block: Block, crossing: Crossing, later: Later) -> tuple[Crossing, Later]:
-        """What one level hands to the next: in the block, and to the step before it.
+        return Crossing(*jax.vjp(wait, *self.moved(values, before, ()))[1](ct))
 
-        Parameters
-        ----------
-        values, block
-            Of the block.
-        crossing : Crossing
-            All cotangents of one level.
-        later : Later
-            What the level hands over from the steps after the block.
-        """
-        states = {i: v for i, v in crossing.old.items() if i not in self.waiting}
-        over = Crossing({}, states, crossing.earlier, jax.tree.map(jnp.zeros_like, crossing.params))
-        waiting = later.waiting
-        if waiting:
-            late = {i: crossing.old[i] for i in self.waiting}
-            over, waiting = self._through_waiting(values, block, late, over, waiting)
-        old = {s: self._mantissas(s, over.old[i]) for s, i in self.numbers.items() if i in over.old}
-        new = {s: jnp.concatenate([v[1:], later.hidden[s][None]]) for s, v in old.items()}
-        new |= {s: new[s] + v for s, v in over.new.items() if s in new}
-        return over._replace(new=new, old={}), Later({s: v[0] for s, v in old.items()}, waiting)
-
-    def _through_waiting(self, values: Values, block: Block, late: Values, over: Crossing, waiting: Values):
-        """Add what goes back through spikes that wait; also returns the cotangents of those before the block."""
-
-        def step(carry, at):
-            waiting, earlier, params = carry
-            before, handed, slices, late = at
-
-            def wait(*moved):
-                of = Crossing(*moved)
-                at = {**block.fixed, **before, **of.params, **of.old}
-                new, _ = self.step.cross(at, of.new, of.earlier, handed, *slices)
-                return {i: new[i] for i in self.waiting}
-
-            _, pullback = jax.vjp(wait, *self._moved(values, before, ()))
-            found = Crossing(*pullback(waiting))
-            waiting = {i: added(found.old[i], late[i]) for i in self.waiting}
-            states = {i: v for i, v in found.old.items() if i not in self.waiting}
-            return (waiting, added(earlier, found.earlier), added(params, found.params)), (found.new, states)
-
-        steps = (block.before, block.handed, block.slices, late)
-        start = (waiting, over.earlier, over.params)
-        (waiting, earlier, params), (new, states) = jax.lax.scan(step, start, steps, reverse=True)
-        return Crossing(new, added(over.old, states), earlier, params), waiting
-
-    def _moved(self, values: Values, before: Values, time: tuple[int, ...]) -> Crossing:
+    def moved(self, values: Values, before: Values, time: tuple[int, ...]) -> Crossing:
         """What a crossing is differentiated by: what there is, and zeros that shift it."""
         new = {s: jnp.zeros((*time, *z.shape), z.dtype) for s, z in self.step.zeros.items()}
         old = {i: before[i] for i in (*self.numbers.values(), *self.waiting) if i in before}
@@ -166,10 +122,80 @@ class Crossings:
         earlier = {n: jnp.zeros(p.size, self.step.zeros[p.hidden[0].name].dtype) for n, p in homes.items()}
         return Crossing(new, old, earlier, {i: values[i] for i in self.params})
 
-    def _mantissas(self, name: str, ct: Any) -> Any:
+    def mantissas(self, name: str, ct: Any) -> Any:
         """Cotangents of a state over time as ``(time, rows, size)``."""
         (leaf,), like = jax.tree.leaves(ct), self.step.zeros[name]
         return leaf.reshape(-1, *like.shape).astype(like.dtype)
+
+
+class Crossed:
+    """The crossings of one block of steps."""
+
+    def __init__(
+        self,
+        crossings: Crossings,
+        values: Values,
+        block: Block,
+        entered: dict[str, Entered],
+        pullback: Callable,
+        moved: Crossing,
+    ):
+        self._of = crossings
+        self._values = values
+        self._block = block
+        self._entered = entered
+        self._pullback = pullback
+        self.nothing: Crossing = jax.tree.map(jnp.zeros_like, moved)
+
+    def down(self, index: int, credit: dict, start) -> Crossing:
+        """What goes back from what entered the layers of one population, by the credit of its drives over the chunk."""
+        found = {}
+        for c in self._of.graph.connections.values():
+            if c.population == index:
+                entered = self._entered[c.name]
+                size = jax.tree.leaves(entered.x)[0].shape[0]
+                part = jax.lax.dynamic_slice_in_dim(credit[c.drive], start, size, axis=1)
+                found[c.name] = self._of.layers[c.name].back(self._values, entered, part)
+        if not found:
+            return self.nothing
+        none = {name: jax.tree.map(jnp.zeros_like, e.x) for name, e in self._entered.items()}
+        return Crossing(*self._pullback({**none, **found}))
+
+    def hop(self, crossing: Crossing, later: Later) -> tuple[Crossing, Later]:
+        """What one level hands to the next: in the block, and to the step before it.
+
+        Parameters
+        ----------
+        crossing : Crossing
+            All cotangents of one level.
+        later : Later
+            What the level hands over from the steps after the block.
+        """
+        of, waiting = self._of, later.waiting
+        states = {i: v for i, v in crossing.old.items() if i not in waiting}
+        over = Crossing({}, states, crossing.earlier, self.nothing.params)
+        if waiting:
+            over, waiting = self._through_waiting({i: crossing.old[i] for i in waiting}, over, waiting)
+        old = {s: of.mantissas(s, over.old[i]) for s, i in of.numbers.items() if i in over.old}
+        new = {s: jnp.concatenate([v[1:], later.hidden[s][None]]) for s, v in old.items()}
+        new |= {s: new[s] + v for s, v in over.new.items() if s in new}
+        return over._replace(new=new, old={}), Later({s: v[0] for s, v in old.items()}, waiting)
+
+    def _through_waiting(self, late: Values, over: Crossing, waiting: Values) -> tuple[Crossing, Values]:
+        """Add what goes back through spikes that wait; also returns the cotangents of those before the block."""
+
+        def step(carry, at):
+            waiting, earlier, params = carry
+            *at, late = at
+            found = self._of.waits(self._values, self._block, tuple(at), waiting)
+            states = {i: v for i, v in found.old.items() if i not in waiting}
+            waiting = {i: added(found.old[i], late[i]) for i in waiting}
+            return (waiting, added(earlier, found.earlier), added(params, found.params)), (found.new, states)
+
+        steps = (*self._block[1:], late)
+        start = (waiting, over.earlier, over.params)
+        (waiting, earlier, params), (new, states) = jax.lax.scan(step, start, steps, reverse=True)
+        return Crossing(new, added(over.old, states), earlier, params), waiting
 
 
 def before_growth(credits: list[list[Any]]) -> Any:

@@ -83,11 +83,11 @@ class Ledger:
             if sources and not any(is_signalled(self.graph, self.traces, c, signalled) for c in sources):
                 raise no_path(self.name(number), self._remedies(number), " within one step")
 
-    def check(self, numbers: Iterable[int]) -> None:
+    def check(self, numbers: list[int]) -> None:
         """Raise a ValueError if the gradient of a parameter is zero by structure."""
         for number in numbers:
             if not self.follows(number):
-                raise no_path(self.name(number), self._remedies(number), self._within)
+                raise no_path(self.name(number), self._remedies(number, numbers), self._within)
 
     @property
     def _within(self) -> str:
@@ -130,8 +130,8 @@ class Ledger:
                     later.append(c.name)
         return sorted({*now}), sorted({*later})
 
-    def _remedies(self, number: int) -> list[str]:
-        """What gives a parameter a gradient that has none; each of them works for the network at hand."""
+    def _remedies(self, number: int, together: Iterable[int] = ()) -> list[str]:
+        """What gives a parameter a gradient that has none, ``together`` with others; each of them works for the network at hand."""
         if self.credit.through_time:
             return []
         found = []
@@ -139,9 +139,11 @@ class Ledger:
         keys = set().union(*map(self._keys, self.sources_of(number)))
         if now and not self.credit.through_depth and self._descends(keys):
             found.append("`through_depth=True`, which follows it through the memory of the neurons above")
-        hops = self._enough(number)
+        hops = self._enough([number, *together]) or self._enough([number])
         if hops and later:
-            found.append(f"`hops={hops}` of `etrax.D_RTRL`, which follows its spikes into {', '.join(later)} at later steps")
+            found.append(
+                f"`hops={hops}` of `etrax.D_RTRL`, which follows its spikes into {', '.join(later)} at later steps"
+            )
         if keys & self.paths.eventually:
             if later and not now:
                 found.append(
@@ -151,15 +153,15 @@ class Ledger:
             found.append("`vjp_method='multi-step'` of `etrax.D_RTRL`, whose chunks follow everything, or `etrax.BPTT`")
         return found
 
-    def _enough(self, number: int) -> int | None:
-        """The fewest hops with which a parameter has a gradient, if a few are enough."""
+    def _enough(self, numbers: list[int]) -> int | None:
+        """The fewest hops with which parameters have a gradient, if a few are enough."""
         for hops in range(self.credit.hops + 1, self.credit.hops + 1 + _FEW):
             credit = Credit(through_depth=True, hops=hops)
             try:
                 signals = find_signals(self.paths, self.traces, credit)
             except ValueError:  # no order of the populations
                 return None
-            if Ledger(self.paths, self.traces, signals, credit).follows(number):
+            if all(map(Ledger(self.paths, self.traces, signals, credit).follows, numbers)):
                 return hops
         return None
 
@@ -288,7 +290,11 @@ class Ledger:
             deep = self.credit.through_depth or self.credit.through_time
             dropped = [] if deep or not now else [f"later steps of what {', '.join(now)} enters (`through_depth`)"]
             if later and not self.credit.through_time:
-                hops = f", more than {self.credit.hops} times (more `hops`)" if self.credit.hops else " (`hops`, multi-step)"
+                hops = (
+                    f", more than {self.credit.hops} times (more `hops`)"
+                    if self.credit.hops
+                    else " (`hops`, multi-step)"
+                )
                 dropped.append(f"spikes into {', '.join(later)} at later steps{hops}")
             if any(dotted(path) in item.parameters for item in outside):
                 dropped.append("and outside, see below" if dropped else "nothing, but part is outside, see below")

@@ -8,6 +8,7 @@ through the block (`Adjoint`), which looks at each step again if the entries of 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from etrax.contract.jacobian import Kind
 from .adjoint import Adjoint, Passed
 from .adjoint import Steps as Scanned
 from .graph import Graph
-from .hops import Block, Crossings, Later, added
+from .hops import Block, Crossed, Crossings, Later, added
 from .planning import Limits, block_length
 from .pure import Values
 from .signals import Signals
@@ -94,6 +95,14 @@ class Found(NamedTuple):
     steps: dict[int, Steps]
 
 
+class Looked(NamedTuple):
+    """What a block showed: learning signals, gradients beside the traces, and how to scan a population's adjoint back through it."""
+
+    signals: dict[str, Any]
+    grads: dict[int, Any]
+    scan: Callable[[int, dict[str, Any], Passed], Passed]
+
+
 class LookBack:
     """Looks back at the chunks of one step function.
 
@@ -151,7 +160,8 @@ class LookBack:
         size = block_length(K, self.limits.block)
 
         def body(carry, start, size=size):
-            found = self._block(values, past, *carry, start, size)
+            begun, later = carry
+            found = self._block(values, past, begun, later, start, size)
             return (found.levels, found.later), (found.loss, found.aux, found.steps)
 
         carry = (begun, [] if self.crossings is None else [self.crossings.end(values)] * (len(begun) - 1))
@@ -195,49 +205,41 @@ class LookBack:
         steps = {
             i: Steps(self._of(i, signals), blocks_of(i, out.varying, out.constant, steps=size)) for i in self.stepwise
         }
-        scan = partial(self._scan, block, out, start + jnp.arange(size))
+        looked = Looked(signals, more, partial(self._scan, block, out, start + jnp.arange(size)))
         if self.crossings is None or not weights:
             levels = [
                 Level(
-                    {i: scan(i, signals, passed) for i, passed in level.passed.items()},
+                    {i: looked.scan(i, signals, passed) for i, passed in level.passed.items()},
                     jax.tree.map(jnp.add, level.grads, more) if weights else level.grads,
                 )
                 for level in begun
             ]
         else:
-            levels, later = self._descend(values, block, begun, later, (scan, signals, more, start))
+            crossed = self.crossings.of(values, block, size)
+            levels, later = self._descend(crossed, begun, later, looked, start)
         return Found(levels, later, out.loss, out.aux, steps)
 
-    def _descend(self, values, block, begun, later, found):
+    def _descend(
+        self, crossed: Crossed, begun: list[Level], later: list[Later], looked: Looked, start
+    ) -> tuple[list[Level], list[Later]]:
         """Level by level, and in each from the populations at the top down, with what is sent back to them."""
-        scan, signals, more, start = found
-        crossings, size = self.crossings, jax.tree.leaves(block.before)[0].shape[0]
-        entered, back = crossings.of(values, block, size)
-        levels, handed, arrived = [], [], crossings.none(values, block, size)
+        levels, handed, arrived = [], [], crossed.nothing
         for number, level in enumerate(begun):
-            passed, gone = dict(level.passed), crossings.none(values, block, size)
-            reached = {s: v + arrived.new[s] for s, v in signals.items()}
+            passed, gone = dict(level.passed), crossed.nothing
+            signals = {s: v + arrived.new[s] for s, v in looked.signals.items()}
             for i in self.signals.order:
-                if i not in passed:
-                    continue
-                passed[i] = scan(i, reached, passed[i])  # (37), (39)
-                credit = {
-                    c.drive: jax.lax.dynamic_slice_in_dim(passed[i].credit[c.drive], start, size, axis=1)
-                    for c in self.graph.connections.values()
-                    if c.population == i
-                }
-                if credit:
-                    sent = back(crossings.into(i, values, entered, credit))
-                    reached = {s: v + sent.new[s] for s, v in reached.items()}
+                if i in passed:
+                    passed[i] = looked.scan(i, signals, passed[i])  # (37), (38)
+                    sent = crossed.down(i, passed[i].credit, start)
+                    signals = {s: v + sent.new[s] for s, v in signals.items()}
                     gone = added(gone, sent)
-            for c in self.graph.constants:
-                of = passed[c.population]
-                credit = of.credit[c.drive].at[0].add(arrived.earlier[c.name])
-                passed[c.population] = of._replace(credit={**of.credit, c.drive: credit})
-            grads = added(added(level.grads, more), added(gone.params, arrived.params))
-            levels.append(Level(passed, grads))
+            for constant in self.graph.constants:
+                of = passed[constant.population]
+                credit = of.credit[constant.drive].at[0].add(arrived.earlier[constant.name])
+                passed[constant.population] = of._replace(credit={**of.credit, constant.drive: credit})
+            levels.append(Level(passed, added(added(level.grads, looked.grads), added(gone.params, arrived.params))))
             if number < len(later):
-                arrived, before = crossings.hop(values, block, gone, later[number])
+                arrived, before = crossed.hop(gone, later[number])
                 handed.append(before)
         return levels, handed
 
@@ -247,7 +249,8 @@ class LookBack:
 
     def _scan(self, block: Block, out: Observed, numbers, index: int, signals: dict[str, Any], passed: Passed):
         """Scan the adjoint of one population back through a block."""
-        step, seen = self.step, out.varying
+        step = self.step
+        seen: Any = out.varying
 
         def blocks(varying):
             return blocks_of(index, varying, out.constant)

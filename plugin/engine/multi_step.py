@@ -1,4 +1,4 @@
-"""A chunk's own gradient by backpropagation through its steps, equation (38) of docs/mathematics.md."""
+"""A chunk's own gradient by backpropagation through its steps, equation (39) of docs/mathematics.md."""
 
 from __future__ import annotations
 

@@ -47,10 +47,10 @@ def find_signals(paths: Paths, traces: dict[str, Trace], credit: Credit) -> Sign
     found = _from_the_top(graph, traces, paths, states)
     for _ in range(credit.hops):
         fed = [c for c in graph.connections.values() if is_signalled(graph, traces, c, found.states)]
-        states = found.states | {s for c in fed for s in _sent_before(paths, c.name)}
-        if states == found.states:
+        more = found.states | {s for c in fed for s in _sent_before(paths, c.name)}
+        if more == found.states:
             break
-        found = _from_the_top(graph, traces, paths, states)
+        found = _from_the_top(graph, traces, paths, more)
     return found
 
 

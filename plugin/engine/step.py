@@ -27,7 +27,7 @@ __all__ = ["NOTHING", "Credit", "Handed", "Observed", "Routes", "Sent", "Step"]
 class Credit:
     """Which ways an error takes inside a chunk, besides those of its own step.
 
-    See equations (37) and (38) of docs/mathematics.md.
+    See equations (37) and (39) of docs/mathematics.md.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class Credit:
         neurons that it feeds, in place of their learning signal.
     hops : int
         With ``through_depth``: how many times credit also goes back where a spike enters a projection at a later step than its
-        own, equation (39) of docs/mathematics.md.
+        own, equation (38) of docs/mathematics.md.
     """
 
     through_time: bool = False

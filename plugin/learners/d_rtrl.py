@@ -37,7 +37,7 @@ class D_RTRL(OnlineLearner):
         the latter is backpropagation through time.
     hops : int or 'all'
         Inside a chunk, how many times credit goes back where a spike enters a projection at a later step than its own,
-        equation (39) of docs/mathematics.md: 0 is D-RTRL; with each hop the gradient is nearer to backpropagation through the
+        equation (38) of docs/mathematics.md: 0 is D-RTRL; with each hop the gradient is nearer to backpropagation through the
         chunk, which it is with one hop less than the chunk has steps. ``'all'`` is ``vjp_method='multi-step'``. Credit then
         goes through depth, too. Where sums overshoot, the one before they grow is taken: increments that are larger than
         the first sum and have grown twice in a row.

@@ -1,6 +1,6 @@
 """Direct feedback alignment: the error of the output through fixed random weights, and no memory of the past.
 
-See equation (42) of docs/mathematics.md. Nøkland 2016, Advances in Neural Information Processing Systems 29 (arXiv 1609.01596), equation 7, in every step of a
+See equation (43) of docs/mathematics.md. Nøkland 2016, Advances in Neural Information Processing Systems 29 (arXiv 1609.01596), equation 7, in every step of a
 spiking network: e-prop with random feedback, :class:`EProp`, with ``D = 0``. What a trace is worth to e-prop is what it
 has over this.
 """

@@ -1,6 +1,6 @@
 """e-prop: the trace of :class:`D_RTRL`, with an error that is broadcast from the output (`feedback.Feedback`).
 
-See equations (39) to (41) of docs/mathematics.md. Bellec et al. 2020, Nature Communications 11:3625, equations 4, 5 and 28.
+See equations (40) to (42) of docs/mathematics.md. Bellec et al. 2020, Nature Communications 11:3625, equations 4, 5 and 28.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """An error that is broadcast from the output, by weights ``B`` of its own or by those of the readout.
 
-See equations (39) to (41) of docs/mathematics.md. What a readout takes from a neuron is its spike, or the filtered spike of a
+See equations (40) to (42) of docs/mathematics.md. What a readout takes from a neuron is its spike, or the filtered spike of a
 ``LeakyReadout(pre=)``, whose memory is then in its trace. Every population gets the error directly, never through another
 population. ``B`` is
 

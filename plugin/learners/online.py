@@ -132,7 +132,9 @@ class OnlineLearner(Learner):
         """Warn of credit that is lost, once; or raise, where the learner is strict."""
         for item in outside:
             if hops := self.made_of.credit.hops:
-                raise ValueError(f"{item}; `hops={hops}` counts only what neurons, synapses, filters and delays remember.")
+                raise ValueError(
+                    f"{item}; `hops={hops}` counts only what neurons, synapses, filters and delays remember."
+                )
             if self.strict:
                 raise ValueError(f"{item} (`strict=True`; without it this is a warning).")
             if str(item) not in self._told:
