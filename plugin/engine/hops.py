@@ -146,8 +146,11 @@ class Crossed:
         self._entered = entered
         self._pullback = pullback
         self.nothing: Crossing = jax.tree.map(jnp.zeros_like, moved)
+        # traced once for all levels
+        self.down = jax.jit(self._down, static_argnums=0)
+        self.hop = jax.jit(self._hop)
 
-    def down(self, index: int, credit: dict, start) -> Crossing:
+    def _down(self, index: int, credit: dict, start) -> Crossing:
         """What goes back from what entered the layers of one population, by the credit of its drives over the chunk."""
         found = {}
         for c in self._of.graph.connections.values():
@@ -161,7 +164,7 @@ class Crossed:
         none = {name: jax.tree.map(jnp.zeros_like, e.x) for name, e in self._entered.items()}
         return Crossing(*self._pullback({**none, **found}))
 
-    def hop(self, crossing: Crossing, later: Later) -> tuple[Crossing, Later]:
+    def _hop(self, crossing: Crossing, later: Later) -> tuple[Crossing, Later]:
         """What one level hands to the next: in the block, and to the step before it.
 
         Parameters

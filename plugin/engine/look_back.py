@@ -205,7 +205,10 @@ class LookBack:
         steps = {
             i: Steps(self._of(i, signals), blocks_of(i, out.varying, out.constant, steps=size)) for i in self.stepwise
         }
-        looked = Looked(signals, more, partial(self._scan, block, out, start + jnp.arange(size)))
+        scan = jax.jit(
+            partial(self._scan, block, out, start + jnp.arange(size)), static_argnums=0
+        )  # traced once for all levels
+        looked = Looked(signals, more, scan)
         if self.crossings is None or not weights:
             levels = [
                 Level(
