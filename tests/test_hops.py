@@ -59,7 +59,7 @@ def test_every_level_equals_its_reference(name):
     close(gradient(case, learner_of(case, hops=T - 1)), whole)
 
 
-@pytest.mark.parametrize("name", networks.thorough([*DEFAULT, "layered two leaky"], "layered two leaky"))
+@pytest.mark.parametrize("name", networks.thorough([*DEFAULT, "layered two leaky"]))
 def test_in_chunks_the_trace_meets_what_goes_back(name):
     case = networks.case(name)
     late = jnp.where(jnp.arange(T) < 5, 0.0, jnp.linspace(0.5, 2.0, T))
@@ -69,7 +69,7 @@ def test_in_chunks_the_trace_meets_what_goes_back(name):
 
 
 @pytest.mark.filterwarnings("ignore:.* is trained and must be:UserWarning")  # the reference takes the number itself
-@pytest.mark.parametrize("hops", networks.thorough([1, 3], 1))
+@pytest.mark.parametrize("hops", networks.thorough([1, 3]))
 def test_constants_get_credit_for_the_spikes_that_they_made(hops):
     """A threshold acts on spikes of the step before, which enter a projection a hop later."""
     case = networks.case("recurrent alif heterogeneous")
@@ -117,6 +117,7 @@ class TestARing:
         ):
             by_learner(compiled(Ring, hops=hops))
 
+    @pytest.mark.slow
     def test_enough_are_backpropagation(self):
         right, losses = by_autodiff(Ring)
         grads, same = by_learner(compiled(Ring, hops=plainly.T - 1))
@@ -125,6 +126,7 @@ class TestARing:
         assert np.linalg.norm(flat(by_learner(compiled(Ring, hops=2))[0]["xA", "comm", "weight"])) > 1e-8
 
 
+@pytest.mark.slow
 def test_all_of_them_are_the_multi_step_method():
     grads, _ = by_learner(compiled(Ring, hops="all"))
     assert error(grads, by_learner(compiled(Ring, vjp_method="multi-step"))[0]) == 0
@@ -170,6 +172,7 @@ def test_in_single_steps_there_are_none():
         by_learner(learner, 1)
 
 
+@pytest.mark.slow
 def test_outside_the_forward_pass_no_loop_has_a_product():
     """One product for each projection and hop, of all steps together."""
     xs, ys = inputs()
