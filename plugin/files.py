@@ -25,7 +25,8 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(draft, path)
         _sync(path.parent)
     finally:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # there is none, or its folder is gone
+            draft.unlink()
 
 
 def remove_drafts(folder: Path, pattern: str) -> None:

@@ -168,10 +168,17 @@ def test_a_log_that_cannot_be_written(tmp_path):
         train(tmp_path)
 
 
-def test_a_folder_that_goes(tmp_path):
+@pytest.mark.parametrize("instead", [False, True], ids=["", "a file in its place"])
+def test_a_folder_that_goes(instead, tmp_path):
     folder = tmp_path / "run"
+
+    def gone():
+        shutil.rmtree(folder)
+        if instead:
+            folder.touch()
+
     with pytest.raises(OSError, match="of batch 3 cannot be written to .*run' .*there is no checkpoint. Make room"):
-        train(folder, task=Breaks(2, lambda: shutil.rmtree(folder)))
+        train(folder, task=Breaks(2, gone))
 
 
 # -- the command line ----------------------------------------------------------------------

@@ -37,7 +37,8 @@ def claimed(folder: str | os.PathLike, name: str = "folder") -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)  # while it is held: whoever has opened it meanwhile sees that it is gone
+        with contextlib.suppress(OSError):  # the folder may be gone, which whoever wrote there has told
+            path.unlink()  # while it is held: whoever has opened it meanwhile sees that it is gone
         os.close(handle)
 
 
