@@ -1,6 +1,7 @@
 """Training and the command line: one small run end to end, what it writes, what bad input gets."""
 
 import csv
+import contextlib
 import dataclasses
 import signal
 import subprocess
@@ -312,7 +313,9 @@ def test_options_are_those_of_the_fields():
         "3",
     ]
     words += ["--update", "25", "--window", "10", "90", "--tensorboard", "--keep", "1", "--min-delta", "0.01"]
-    task, recipe, changes = options.settings_of(parser.parse_args(["digits", *words, "--clamp", "-1", "1"]))
+    args = parser.parse_args(["digits", *words, "--clamp", "-1", "1"])
+    with contextlib.ExitStack() as opened:
+        task, recipe, changes = options.settings_of(args, opened)
     own = {"n_rec": 7, "tau_a": 150.0 * u.ms, "beta": 0.4 * u.mV, "rate_limit": 20.0 * u.Hz, "rate_cost": 0.5}
     assert recipe == dataclasses.replace(task.recipe, **own)
     assert changes == {
