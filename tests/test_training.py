@@ -1,7 +1,7 @@
 """Training and the command line: one small run end to end, what it writes, what bad input gets."""
 
-import csv
 import contextlib
+import csv
 import dataclasses
 import signal
 import subprocess
