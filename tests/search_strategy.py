@@ -106,7 +106,7 @@ def values(draw, scales):
 def networks(  # noqa: PLR0913 - what is drawn is a structure, in one piece
     draw,
     large=False,
-    number=3,
+    number=4,
     longest=24,
     scales=(1.0, 1.0, 1e-6, 1e3),
     layers=("Linear", *LAYERS),
@@ -153,8 +153,8 @@ def networks(  # noqa: PLR0913 - what is drawn is a structure, in one piece
         "batch": draw(st.sampled_from([None, 1, 2, 3])),
         "pieces": draw(st.sampled_from([1, 2])),
         "chunk": draw(st.sampled_from([None, 1, 3, length, length - 1])),
-        "run": draw(st.sampled_from(["sequence", "sequence", "sequence", "jit", "steps", "loop", "trial"])),
-        "precision": now_and_then(draw, [32], 64, 6),
+        "run": draw(st.sampled_from(["sequence"] * 5 + ["jit", "steps", "loop", "trial"])),
+        "precision": now_and_then(draw, [32], 64, 8),
         "seed": draw(st.integers(0, 10**6)),
         "big": now_and_then(draw, [True], False, 6),
     } | fixed
