@@ -19,6 +19,7 @@ import braintools
 import brainunit as u
 from jax.typing import ArrayLike
 
+from etrax.checks import check_array, check_size, noted
 from etrax.contract import Constant, Filter, argument
 
 __all__ = ["LeakyReadout"]
@@ -53,9 +54,17 @@ class LeakyReadout(Filter):
 
     output = "s"
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, check_size(name, value) if name == "out_size" else value)
+
     def __post_init__(self) -> None:
         shape = (math.prod(self.in_size), math.prod(self.out_size))
-        self.weight = brainstate.ParamState(braintools.init.param(self.w_init, shape))
+        with noted(
+            lambda: f"That was `w_init` of LeakyReadout: its weights have the shape (inputs, outputs), here {shape}."
+        ):
+            weights = braintools.init.param(self.w_init, shape)
+        check_array("w_init", weights, where=" of LeakyReadout")
+        self.weight = brainstate.ParamState(weights)
         del self.w_init  # the weights are kept, not what they were made of
 
     def initial(self, batch_size: int | None = None) -> dict:

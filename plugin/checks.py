@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import brainstate
@@ -10,21 +13,30 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .text import unit_text
+from .text import shown, unit_text, written
 
 __all__ = [
+    "check_array",
+    "check_callable",
     "check_chunk_size",
     "check_dt",
     "check_finite",
+    "check_flag",
+    "check_kind",
+    "check_made_by",
     "check_mask",
+    "check_model",
+    "check_name",
     "check_seed",
     "check_sequences",
+    "check_size",
     "check_unit",
     "check_values",
     "check_weights",
     "first_not_finite",
     "is_whole",
     "not_finite",
+    "noted",
     "place",
     "positive",
     "whole_number",
@@ -32,12 +44,19 @@ __all__ = [
 
 
 def check_dt() -> Any:
-    """The time step of the environment; a ValueError if there is none."""
+    """The time step of the environment; a ValueError if there is none, or it is no time above 0."""
     dt = brainstate.environ.get("dt", None)
     if dt is None:
         raise ValueError(
             "`dt` is not set: put the call inside `with brainstate.environ.context(dt=1.0 * u.ms):`, or call "
             "`brainstate.environ.set(dt=...)`."
+        )
+    good = isinstance(dt, u.Quantity) and dt.unit.has_same_dim(u.ms) and dt.size == 1
+    with contextlib.suppress(jax.errors.ConcretizationTypeError):  # its value is not known inside a transformation
+        good = good and 0 < float(dt.mantissa) < np.inf
+    if not good:
+        raise ValueError(
+            f"`dt` must be one time above 0, got {shown(dt)}: write e.g. `brainstate.environ.set(dt=1.0 * u.ms)`."
         )
     return dt
 
@@ -53,13 +72,108 @@ def check_unit(value, unit: u.Unit, what: str, where: str):
     return value
 
 
+def check_array(name: str, value: Any, unit: u.Unit | None = None, *, where: str = "", example: str = "1.0") -> None:
+    """A TypeError unless ``value`` is a number or an array of them; a ValueError unless it has the dimension of ``unit``."""
+    mantissa = u.get_mantissa(value) if isinstance(value, u.Quantity) else value
+    if isinstance(mantissa, jax.Array | np.ndarray | np.generic | int | float) and _is_numeric(mantissa):
+        if unit is None or u.get_unit(value).has_same_dim(unit):
+            return
+        wanted = "a plain number, without a unit" if unit.is_unitless else f"in units like {unit_text(unit)}"
+        raise ValueError(
+            f"`{name}`{where} is in {unit_text(u.get_unit(value))} but must be {wanted}: write e.g. `{written(example, unit)}`."
+        )
+    raise TypeError(f"`{name}`{where} must be a number or an array, got {shown(value)}: write e.g. `jnp.asarray(...)`.")
+
+
+def _is_numeric(value: Any) -> bool:
+    dtype = value.dtype if hasattr(value, "dtype") else np.result_type(value)
+    return any(jnp.issubdtype(dtype, kind) for kind in (np.bool_, np.number, jax.dtypes.prng_key))
+
+
+def check_flag(name: str, value: Any) -> None:
+    """A TypeError unless ``value`` is True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"`{name}` must be True or False, got {shown(value)}.")
+
+
+def check_name(value: Any, name: str = "name") -> None:
+    """A TypeError unless ``value`` is a text or None."""
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"`{name}` must be a text, got {shown(value)}: give other arguments by their keyword.")
+
+
+def check_callable(name: str, value: Any, example: str, args: tuple | None = None) -> None:
+    """A TypeError unless ``value`` is a function, of as many arguments as ``args``, if they are given."""
+    if not callable(value):
+        raise TypeError(f"`{name}` must be a function, got {shown(value)}: write e.g. `{example}`.")
+    if args is None:
+        return
+    try:
+        signature = inspect.signature(value)
+    except (TypeError, ValueError):  # one of C, which tells of no arguments
+        return
+    try:
+        signature.bind(*args)
+    except TypeError as error:
+        raise TypeError(
+            f"`{name}` must take {len(args)} {'argument' if len(args) == 1 else 'arguments'} ({error}): write e.g. `{example}`."
+        ) from None
+
+
+def check_kind(name: str, value: Any, kind: type | tuple[type, ...], what: str, advice: str = "") -> None:
+    """A TypeError unless ``value`` is an instance of ``kind``, in words ``what``; ``advice`` says how to come by one."""
+    if isinstance(value, kind):
+        return
+    if isinstance(value, type) and issubclass(value, kind):
+        advice = f"make an instance of it, e.g. `{value.__name__}(...)`"
+    raise TypeError(f"`{name}` must be {what}, got {shown(value)}{advice and ': '}{advice}.")
+
+
+def check_made_by(name: str, value: Any, attribute: str, maker: str) -> None:
+    """A TypeError unless ``value`` has an attribute that what ``maker`` gives has, in whose package it may not be looked up."""
+    if isinstance(value, type) or not hasattr(value, attribute):
+        raise TypeError(f"`{name}` must be what {maker} gives, got {shown(value)}.")
+
+
+def check_model(model: Any, name: str = "model") -> None:
+    """A TypeError unless it is a network: an instance of a module, and no learner of one."""
+    check_kind(
+        name, model, brainstate.nn.Module, "a brainstate.nn.Module", "give an instance of the class of your network"
+    )
+    if hasattr(model, "etrace_grad"):
+        raise TypeError(f"`{name}` is the learner {type(model).__name__}: give the network in it, `learner.model`.")
+
+
+def check_size(name: str, value: Any) -> tuple[int, ...]:
+    """A shape as a tuple of int; a ValueError unless it is one whole number above 0 or several."""
+    sizes = tuple(value) if isinstance(value, tuple | list) else (value,)
+    if not sizes or not all(is_whole(size) and size > 0 for size in sizes):
+        raise ValueError(f"`{name}` must be a whole number above 0, or a tuple of them, got {shown(value)}.")
+    return tuple(map(int, sizes))
+
+
+@contextlib.contextmanager
+def noted(words: Callable[[], str]) -> Iterator[None]:
+    """What a user wrote runs inside: to an error there, whoever raises it, is added where that was and what is expected."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(words())
+        raise
+
+
 def is_whole(value: Any) -> bool:
     """Whether a value is a whole number, of Python or NumPy; a bool is none."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
-def whole_number(name: str, value: Any, *, least: int = 1, most: int | None = None) -> int:
-    """A whole number as an int; a ValueError naming ``name`` if it is none, or not within the bounds (both included)."""
+def whole_number(name: str, value: Any, *, least: int = 1, most: int | None = None, bytes: bool = False) -> int:
+    """A whole number as an int; a ValueError naming ``name`` if it is none, or not within the bounds (both included).
+
+    A number of ``bytes`` may be written as a float, 1e9.
+    """
+    if bytes and isinstance(value, float) and value.is_integer():
+        value = int(value)
     if is_whole(value) and value >= least and (most is None or value <= most):
         return int(value)
     bounds = f"from {least} to {most}" if most is not None else "above 0" if least == 1 else f"from {least} on"
@@ -192,6 +306,9 @@ def check_mask(mask, T: int):
     """The weights of the steps, shape ``(T,)``."""
     if mask is None:
         return np.ones((T,), brainstate.environ.dftype())
+    if isinstance(mask, list | tuple):
+        mask = np.asarray(mask)
+    check_array("mask", mask, u.UNITLESS, example="jnp.arange(T) >= 150")
     mask = jnp.asarray(mask, brainstate.environ.dftype())
     if mask.shape != (T,):
         raise ValueError(f"`mask` must have shape ({T},), one weight per step, got {mask.shape}.")

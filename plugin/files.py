@@ -8,7 +8,16 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["atomic", "remove_drafts", "writable_folder"]
+from .text import shown
+
+__all__ = ["as_path", "atomic", "remove_drafts", "writable_folder"]
+
+
+def as_path(path: str | os.PathLike, name: str = "path") -> Path:
+    """``path`` as a `Path`; a TypeError names the argument if it is none."""
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"`{name}` must be a path, got {shown(path)}: write e.g. `{name}='run'`.")
+    return Path(path)
 
 
 @contextlib.contextmanager
@@ -16,8 +25,13 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
     """The name of a draft beside ``path``, which takes its place when the block ends without an error.
 
     The draft is on the disk before it takes the name: neither a killed process nor a power cut leaves half a file there.
+    An OSError says so if it cannot be there.
     """
-    path = Path(path)
+    path = as_path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"`path` {str(path)!r} lies in no folder: make {str(path.parent)!r} first.")
+    if path.is_dir():
+        raise IsADirectoryError(f"`path` {str(path)!r} is a folder: give the name of a file in it.")
     draft = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         yield draft
@@ -47,7 +61,7 @@ def _sync(path: Path) -> None:
 
 def writable_folder(path: str | os.PathLike, name: str = "out") -> Path:
     """Make the folder if need be and try to write there; a ValueError names the argument if that fails."""
-    path = Path(path)
+    path = as_path(path, name)
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):

@@ -4,17 +4,50 @@ from __future__ import annotations
 
 import html
 import math
+import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import brainunit as u
 
-__all__ = ["Printed", "Table", "as_html", "bytes_text", "dotted", "quantity_text", "table", "unit_text"]
+__all__ = [
+    "Printed",
+    "Table",
+    "as_html",
+    "bytes_text",
+    "dotted",
+    "quantity_text",
+    "shown",
+    "table",
+    "unit_text",
+    "written",
+]
+
+_LONGEST = 60  # characters of a value in a message
 
 
 def unit_text(unit: u.Unit, none: str = "no unit") -> str:
     """A unit as an error message or an axis names it; ``none`` where there is none."""
     return none if unit.is_unitless else str(unit)
+
+
+def written(number: str, unit: u.Unit | None) -> str:
+    """A number in a unit as a program has it."""
+    if unit is None or unit.is_unitless:
+        return number
+    text = re.sub(r"[A-Za-z]\w*", r"u.\g<0>", str(unit)).replace("^", " ** ")
+    return f"{number} {text[2:]}" if text.startswith("1 /") else f"{number} * {text}"
+
+
+def shown(value: Any) -> str:
+    """A value as an error message names it: in one short line, whatever it is."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    text = " ".join(repr(value).split())
+    if len(text) <= _LONGEST:
+        return text
+    shape = f" and shape {tuple(value.shape)}" if hasattr(type(value), "shape") else ""
+    return f"a value of type {type(value).__name__}{shape}"
 
 
 def quantity_text(value: Any, form: str) -> str:

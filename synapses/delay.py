@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from etrax.checks import check_dt, check_size
 from etrax.text import unit_text
 
 __all__ = ["InputDelay"]
@@ -44,7 +45,7 @@ class InputDelay(brainstate.nn.Module):
 
     def __init__(self, in_size, delay):
         super().__init__()
-        self.in_size = (in_size,) if isinstance(in_size, int | np.integer) else tuple(in_size)
+        self.in_size = check_size("in_size", in_size)
         unit = u.get_unit(delay)
         if not unit.has_same_dim(u.ms):
             raise ValueError(f"`delay` is in {unit_text(unit)} but must be a time: write e.g. `delay=2.0 * u.ms`.")
@@ -63,7 +64,7 @@ class InputDelay(brainstate.nn.Module):
 
     def steps(self) -> np.ndarray:
         """The delay in steps of ``dt``; a ValueError if it is not a whole number of them."""
-        dt = float(u.Quantity(brainstate.environ.get_dt()).to_decimal(u.ms))
+        dt = float(check_dt().to_decimal(u.ms))
         steps = np.rint(self.delay / dt)
         if np.any(np.abs(self.delay / dt - steps) > _ROUNDING * np.maximum(1.0, steps)):
             raise ValueError(

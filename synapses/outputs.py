@@ -60,7 +60,7 @@ class COBA(SynOut):
     195.0
     """
 
-    E: Any = Constant(doc="Reversal potential.")
+    E: Any = Constant(u.mV, doc="Reversal potential.")
 
     def update(self, conductance, potential):
         """The current ``g (E - V)``."""

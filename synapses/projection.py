@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import brainstate
 import brainunit as u
+import jax
 from brainstate.mixin import ParamDescriber
 
+from etrax.checks import check_array, check_kind, check_name, noted
 from etrax.contract import Filter, Neuron, Synapse, SynOut
 from etrax.contract.recorder import active
+from etrax.text import shown
 
 from .delay import InputDelay
 
 __all__ = ["AlignPostProj", "CurrentProj", "DeltaProj", "Projection"]
+
+_ADVICE = "take one of `etrax`, or `etrax.adapt(...)` one of `brainpy.state`"
 
 
 class Projection(brainstate.nn.Module):
@@ -42,12 +47,18 @@ class Projection(brainstate.nn.Module):
     def __init__(self, *modules, comm, post, label: str | None = None, delay=None):
         super().__init__(name=brainstate.util.get_unique_name(type(self).__name__))
         for module in modules:
-            if not callable(module) and not isinstance(module, brainstate.State):
-                raise TypeError(f"`modules` must be callables or States, got {module!r}.")
-        if not callable(comm):
-            raise TypeError(f"`comm` must be a layer (a callable), got {comm!r}.")
-        if not isinstance(post, Neuron):
-            raise TypeError(f"`post` must be an etrax.Neuron, got {type(post).__name__}: {post!r}.")
+            if isinstance(module, type) or not (callable(module) or isinstance(module, brainstate.State)):
+                raise TypeError(f"`modules` must be callables or States, got {shown(module)}.")
+            if isinstance(module, Synapse):
+                raise TypeError(
+                    f"{type(module).__name__} stands behind the weights: give it as `syn` to an `AlignPostProj`, not before `comm`."
+                )
+        if isinstance(comm, type) or not callable(comm):
+            raise TypeError(
+                f"`comm` must be a layer (a callable), got {shown(comm)}: give e.g. `brainstate.nn.Linear(n_pre, n_post, ...)`."
+            )
+        check_kind("post", post, Neuron, "an etrax.Neuron", _ADVICE)
+        check_name(label, "label")
         self.modules = modules
         self.filters = [module for module in modules if isinstance(module, Filter)]
         self.delay_line = None if delay is None else InputDelay(_in_size(comm), delay)
@@ -62,9 +73,20 @@ class Projection(brainstate.nn.Module):
         if len(args) != 1:
             raise TypeError(f"a {type(self).__name__} takes one input for `comm`, got {len(args)}.")
         x = args[0] if self.delay_line is None else self.delay_line(args[0])
+        for leaf in jax.tree.leaves(x, is_leaf=u.math.is_quantity):
+            check_array("x", leaf, where=f" that enters {self.name}")
         recorder = active(self) or active(self.post)
         try:
-            return self.sized(self.comm(x)) if recorder is None else recorder.projection(self, x)
+            with noted(lambda: f"That was in `comm` of {self.name}."):
+                y = self.comm(x) if recorder is None else recorder.projection(self, x)
+            return self.sized(y) if recorder is None else y
+        except TypeError as error:
+            size, shape = getattr(self.comm, "in_size", None), u.math.shape(x)
+            if not isinstance(size, tuple) or shape[max(len(shape) - len(size), 0) :] == size:
+                raise
+            raise TypeError(
+                f"`comm` of {self.name} takes inputs of size {size} on the last axes, got shape {shape}"
+            ) from error
         except (u.UnitMismatchError, u.DimensionMismatchError) as error:
             raise ValueError(
                 f"`comm` of {self.name} mixes units ({' '.join(str(error).split())}): give weights and bias the same unit, e.g. "
@@ -146,15 +168,14 @@ class AlignPostProj(Projection):
                 f"`syn` {type(syn).__name__} is driven by presynaptic spikes: put it before `comm`, e.g. "
                 f"`CurrentProj({type(syn).__name__}(n_pre), comm=..., out=..., post=...)`."
             )
-        if not isinstance(syn, Synapse):
-            raise TypeError(f"`syn` must be an etrax.Synapse or its description, got {syn!r}.")
-        if not isinstance(out, SynOut):
-            raise TypeError(f"`out` must be an etrax.SynOut or its description, got {out!r}.")
+        check_kind("syn", syn, Synapse, "an etrax.Synapse or its description", _ADVICE)
+        check_kind("out", out, SynOut, "an etrax.SynOut or its description", _ADVICE)
         if syn.varshape != post.varshape:
             raise ValueError(
                 f"`syn` has shape {syn.varshape} but `post` has {post.varshape}: a synapse has the shape of `post`."
             )
         if not self.merging:
+            _own(post, out, syn)
             post.receivers[self.name] = (out, syn)
         self.syn = syn
         self.out = out
@@ -200,14 +221,25 @@ class CurrentProj(Projection):
 
     def __init__(self, *prefetch, comm, out, post, delay=None):
         super().__init__(*prefetch, comm=comm, post=post, delay=delay)
-        if not isinstance(out, SynOut):
-            raise TypeError(f"`out` must be an etrax.SynOut, got {out!r}.")
+        check_kind("out", out, SynOut, "an etrax.SynOut", _ADVICE)
+        _own(post, out)
         post.receivers[self.name] = (out, self)
         self.out = out
 
     def update(self, *args) -> None:
         """Weigh the input and bind it to the output."""
         self.out.bind_cond(self.communicate(*args))
+
+
+def _own(post: Neuron, *parts) -> None:
+    """A ValueError if a part of a projection belongs to another one onto the same neurons: it holds the values of one."""
+    for receiver in post.receivers.values():
+        for part in parts:
+            if any(part is other for other in receiver):
+                raise ValueError(
+                    f"the {type(part).__name__} belongs to another projection onto {type(post).__name__}: make one for each, or share "
+                    "it by descriptions, `syn=Expon.desc(n, ...)` and `out=CUBA.desc(...)`."
+                )
 
 
 class _Aligned(brainstate.nn.Module):

@@ -14,7 +14,7 @@ HOMES = {ROOT / "neurons": "neurons.", ROOT / "synapses": "synapses.", ROOT / "p
 # What each package may import of the others; what is not named here may import nothing.
 ARROWS = {
     "text": (),
-    "files": (),
+    "files": ("text",),
     "storage": ("files",),
     "checks": ("text",),
     "contract": ("checks", "text"),
@@ -22,14 +22,14 @@ ARROWS = {
     "synapses": ("contract", "checks", "text"),
     "engine": ("contract", "checks", "text"),
     "learners": ("engine", "contract", "checks", "text"),
-    "data": ("checks", "files"),
+    "data": ("checks", "files", "text"),
     "tasks": ("data", "checks"),
     "training": ("learners", "tasks", "data", "contract", "storage", "checks", "files", "text"),
     "plots": ("checks", "files", "text"),
     "analysis": ("learners", "engine", "neurons", "contract", "plots", "checks", "text"),
-    "exchange": ("analysis", "neurons", "synapses", "contract", "checks", "text"),
-    "network": ("learners", "neurons", "synapses", "tasks", "storage", "text"),
-    "experiment": ("network", "training", "learners", "tasks"),
+    "exchange": ("analysis", "neurons", "synapses", "contract", "checks", "files", "text"),
+    "network": ("learners", "neurons", "synapses", "tasks", "storage", "checks", "files", "text"),
+    "experiment": ("network", "training", "learners", "tasks", "checks"),
     "comparison": ("experiment", "training", "analysis", "plots", "tasks", "checks", "files", "text"),
     "cli": ("comparison", "experiment", "network", "training", "analysis", "plots", "tasks", "data", "checks", "files"),
 }

@@ -46,7 +46,7 @@ def test_errors_read_like_those_of_python():
         (lambda: LIF(3, 1 * u.ohm, R=2 * u.ohm), "LIF.__init__() got multiple values for argument 'R'"),
         (lambda: LIF(*range(12)), "LIF.__init__() takes at most 11 positional arguments but 13 were given"),
     ):
-        with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        with pytest.raises(TypeError, match=f"^{re.escape(message)}: its arguments are `in_size`, `R`, "):
             call()
 
 

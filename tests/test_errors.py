@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 import etrax
-from etrax.learners.learner import reduced
+from etrax.learners.requests import reduced
 from etrax.neurons import BRF, LIF, Izhikevich, LeakyReadout
 from etrax.synapses import CUBA, AlignPostProj, DeltaProj, Expon
 

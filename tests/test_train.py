@@ -350,7 +350,7 @@ def test_bad_options(changes, message):
         ({"optimizer": optax.adam(1e-3)}, TypeError, r"`optimizer` must be .*`braintools.optim.OptaxOptimizer\(tx\)`"),
         ({"options": {"epochs": 2}}, TypeError, r"`options` must be .*got \{'epochs': 2\}"),
         ({"task": "digits"}, TypeError, r"`task` is the name 'digits': give .*etrax.tasks.get\('digits'\)"),
-        ({"task": 3}, TypeError, "`task` must be .*got int"),
+        ({"task": 3}, TypeError, "`task` must be .*got 3"),
         ({"folder": __file__}, ValueError, "`folder` .*test_train.py' cannot be written .*a file of that name"),
     ],
 )

@@ -378,7 +378,7 @@ def test_a_layer_of_another_size_is_named_at_the_first_step():
     np.testing.assert_allclose(shared.to_decimal(u.mV), np.full((2, 5), 1.5))
     neuron = LIF(1)
     neuron.init_state()
-    with pytest.raises(ValueError, match=r"state `V` of LIF has shape \(1,\), but its input makes it \(3,\)"):
+    with pytest.raises(ValueError, match=r"state `V` of LIF has shape \(1,\), but its input has shape \(3,\)"):
         neuron(jnp.ones(3) * u.mA)
 
 

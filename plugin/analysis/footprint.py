@@ -22,10 +22,12 @@ import dataclasses
 from typing import Any
 
 import brainstate
+import brainunit as u
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from etrax.checks import check_array, check_model
 from etrax.neurons import LeakyReadout
 from etrax.text import Printed, Table
 
@@ -126,6 +128,11 @@ def benchmark_figures(model: brainstate.nn.Module, xs: Any) -> BenchmarkFigures:
     >>> figures.row()["footprint_bytes"], 0.9 < figures.activation_sparsity < 1.0
     (828, True)
     """
+    check_model(model)
+    if isinstance(xs, tuple):
+        raise TypeError("`xs` must be the inputs of a batch, got a tuple: write `batch.xs`.")
+    for leaf in jax.tree.leaves(xs, is_leaf=u.math.is_quantity):
+        check_array("xs", leaf)
     probe = Probe(model)
     run = probe(xs)
     T, B = jnp.shape(xs)[:2]

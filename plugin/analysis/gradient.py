@@ -25,10 +25,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from etrax.checks import check_dt, check_mask, check_sequences, check_values, whole_number
+from etrax.checks import check_dt, check_kind, check_mask, check_sequences, check_values, whole_number
 from etrax.contract.recorder import Recorder, recording
 from etrax.engine.pure import Pure, States
 from etrax.learners.bptt import BPTT
+from etrax.learners.learner import Learner
 from etrax.plots import plot_alignment
 from etrax.text import Printed, Table, dotted, quantity_text
 
@@ -150,6 +151,13 @@ def gradient_report(
     >>> bool(0.5 < recurrent < 1.0), round(float(readout), 6), report.meaningful
     (True, 1.0, True)
     """
+    check_kind(
+        "learner",
+        learner,
+        Learner,
+        "a compiled learner",
+        "write `etrax.compile(model, etrax.D_RTRL, x0, batch_size=...)`",
+    )
     dt = check_dt()
     T = check_sequences(sequences)
     mask = np.asarray(check_mask(mask, T))

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from etrax.analysis.footprint import benchmark_figures
-from etrax.checks import positive
+from etrax.checks import check_kind, positive
 from etrax.experiment.fitting import Run, fit
 from etrax.experiment.methods import check_method
 from etrax.experiment.settings import OPTIMIZERS, SCHEDULES, check_choices, training_options
@@ -103,6 +103,9 @@ class Comparison:
         command: str | None = None,
         **options: Any,
     ):
+        check_kind("task", task, Task, "an etrax.tasks.Task", "write e.g. `etrax.tasks.get('dms')`")
+        if isinstance(methods, str):
+            raise TypeError(f"`methods` must be several names, got {methods!r}: write `methods=({methods!r},)`.")
         recipe = task.recipe if recipe is None else recipe
         if task.regression:
             raise ValueError(f"`task` {task.name!r} has no classes: methods are compared by their accuracy.")

@@ -166,6 +166,7 @@ def _bind(title: str, signature: inspect.Signature, args: tuple, kwargs: dict) -
         elif text.startswith("too many"):
             most = sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in signature.parameters.values())
             text = f"takes at most {most} positional arguments but {len(args)} were given"
-        raise TypeError(f"{title} {text}") from None
+        known = ", ".join(f"`{name}`" for name in list(signature.parameters)[1:])
+        raise TypeError(f"{title} {text}: its arguments are {known}.") from None
     bound.apply_defaults()
     return dict(list(bound.arguments.items())[1:])

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from etrax.checks import check_dt, whole_number
+from etrax.checks import check_dt, positive, whole_number
 from etrax.text import quantity_text
 
 from .current import Current, named_current
@@ -90,6 +90,7 @@ def check_jacobian(module: Dynamics | SynOut, *, points: int = 8, rtol: float = 
     """
     check_dt()
     points = whole_number("points", points)
+    positive("rtol", rtol)
     if not isinstance(module, (Dynamics, SynOut)):
         raise TypeError(f"`module` must be an etrax neuron, synapse, filter or output, got {type(module).__name__}.")
     with jax.enable_x64(True), brainstate.environ.context(precision=64):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from etrax.text import unit_text
+from etrax.checks import check_array
+from etrax.text import shown, unit_text, written
 
 from .bounds import Bound, refuse
 from .recorder import active
@@ -96,7 +96,7 @@ class Constant:
             vars(module)[self.name] = value  # the constant is absent
             return
         if not getattr(module, "constants_learn", True):
-            present = value = fixed(module, self.name, value)
+            present = value = fixed(module, self.name, value, self.unit if self.default is REQUIRED else None)
         elif getattr(module, "varshape", None) is None or _in_the_making(value):  # a copy: it was checked before
             vars(module)[self.name] = value
             return
@@ -162,22 +162,16 @@ def read(given: Any) -> Any:
     return given.value if isinstance(given, brainstate.State) else given
 
 
-def fixed(owner: Any, name: str, value: Any) -> Any:
-    """A constant of a synaptic output; a TypeError if it is a parameter to be trained."""
+def fixed(owner: Any, name: str, value: Any, unit: u.Unit | None) -> Any:
+    """A constant of a synaptic output; an error if it is a parameter to be trained, no number, or of another unit."""
     if isinstance(value, brainstate.State | brainstate.nn.Param):
         raise TypeError(
             f"`{name}` of {type(owner).__name__} is a {type(value).__name__}, but constants of outputs are not trained: give its "
             f"value, e.g. `{name}=param.value`."
         )
+    if not isinstance(value, u.Unit):
+        check_array(name, value, unit, where=f" of {type(owner).__name__}")
     return value
-
-
-def _written(number: str, unit: u.Unit | None) -> str:
-    """A number in a unit as a program has it."""
-    if unit is None or unit.is_unitless:
-        return number
-    text = re.sub(r"[A-Za-z]\w*", r"u.\g<0>", str(unit)).replace("^", " ** ")
-    return f"{number} {text[2:]}" if text.startswith("1 /") else f"{number} * {text}"
 
 
 def fit(name: str, value: Any, shape: tuple[int, ...], unit: u.Unit | None = None) -> Any:
@@ -190,17 +184,18 @@ def fit(name: str, value: Any, shape: tuple[int, ...], unit: u.Unit | None = Non
     """
     if isinstance(value, list | tuple | str | bool | complex) or value is None:
         raise ValueError(
-            f"`{name}` must be a number with its unit, an array of one per neuron, or an initialiser, got {value!r}: write e.g. "
-            f"`{_written('10.0', unit)}`, or `{_written('np.array([...])', unit)}`."
+            f"`{name}` must be a number with its unit, an array of one per neuron, or an initialiser, got {shown(value)}: write e.g. "
+            f"`{written('10.0', unit)}`, or `{written('np.array([...])', unit)}`."
         )
     try:
         value = braintools.init.param(value, shape)
+        check_array(name, value)
         if jnp.broadcast_shapes(u.math.shape(value), shape) != tuple(shape):
             raise ValueError(f"its shape is {u.math.shape(value)}")
     except ValueError as error:
         raise ValueError(f"`{name}` must be a scalar or fit the shape {shape} of the module ({error}).") from error
     if unit is not None and not u.get_unit(value).has_same_dim(unit):
-        example = "a plain number" if unit.is_unitless else f"e.g. `{_written('10.0', unit)}`"
+        example = "a plain number" if unit.is_unitless else f"e.g. `{written('10.0', unit)}`"
         raise ValueError(
             f"`{name}` is in {unit_text(u.get_unit(value))} but must be in units like {unit_text(unit)}: write {example}."
         )

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import brainstate
+import brainunit as u
 import jax.numpy as jnp
+
+from etrax.checks import check_array, check_kind
 
 from .arguments import argument
 from .dynamics import Dynamics
+from .neuron import Neuron
 from .recorder import active
-
-if TYPE_CHECKING:
-    from .neuron import Neuron
 
 __all__ = ["Filter"]
 
@@ -53,6 +54,7 @@ class Filter(Dynamics):
         super().__init__(in_size, name=name)
         self.pre = pre
         if pre is not None:
+            check_kind("pre", pre, Neuron, "an etrax.Neuron", "give the neurons whose spikes these are")
             if pre.varshape != self.varshape:
                 raise ValueError(
                     f"`in_size` is {self.varshape} but `pre` has shape {pre.varshape}: give them one shape."
@@ -61,6 +63,7 @@ class Filter(Dynamics):
 
     def update(self, z):
         """One step on the spikes ``z``, shape ``([batch,] *in_size)``; returns the filtered spikes, same shape."""
+        check_array("z", z, u.UNITLESS, where=f", the spikes that enter {type(self).__name__},")
         recorder = active(self)
         if recorder is not None and self.pre is not None:
             z = recorder.emission(self, z)

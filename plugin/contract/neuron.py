@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -12,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from etrax.checks import check_unit
-from etrax.text import quantity_text
+from etrax.checks import check_array, check_flag, check_unit, noted
+from etrax.text import quantity_text, shown, unit_text, written
 
 from .arguments import argument
 from .bounds import known
@@ -57,7 +58,7 @@ class Neuron(Dynamics):
 
     Examples
     --------
-    >>> import braintools, brainunit as u, etrax
+    >>> import brainstate, braintools, brainunit as u, etrax
     >>> class Integrator(etrax.Neuron):
     ...     V_th: object = etrax.Constant(default=1.0 * u.mV, above=0, doc="Threshold.")
     ...     V_reset = 0.0 * u.mV
@@ -67,6 +68,7 @@ class Neuron(Dynamics):
     ...         return self.spk_fun(((self.V.value if V is None else V) - self.V_th) / self.V_th)
     ...     def transition(self, V, *, current, delta):
     ...         return {"V": self.reset(V, self.get_spike(V)) + 0.1 * u.ohm * current(V) + delta}
+    >>> brainstate.environ.set(dt=1.0 * u.ms)
     >>> neuron = Integrator(1, V_th=0.5 * u.mV)
     >>> neuron.init_state()
     >>> [int(neuron(1.0 * u.mA)[0]) for _ in range(12)]
@@ -92,7 +94,13 @@ class Neuron(Dynamics):
         super().__init__(in_size, name=name)
         if spk_reset not in ("soft", "hard"):
             raise ValueError(f"`spk_reset` must be 'soft' or 'hard', got {spk_reset!r}.")
-        self.spk_fun = braintools.surrogate.ReluGrad() if spk_fun is None else spk_fun
+        spk_fun = braintools.surrogate.ReluGrad() if spk_fun is None else spk_fun
+        if isinstance(spk_fun, type) or not callable(spk_fun):
+            raise TypeError(
+                f"`spk_fun` must be a surrogate, got {shown(spk_fun)}: make one, e.g. `braintools.surrogate.ReluGrad()`."
+            )
+        check_flag("detach_reset", detach_reset)
+        self.spk_fun = spk_fun
         self.spk_reset = spk_reset
         self.detach_reset = detach_reset
         self.receivers: dict[str, tuple[SynOut, Synapse]] = {}
@@ -175,6 +183,7 @@ class Neuron(Dynamics):
     def init_state(self, batch_size: int | None = None, **kwargs) -> None:
         """See `Dynamics.init_state`; warns of neurons that start above their threshold."""
         super().init_state(batch_size, **kwargs)
+        self._check_units()
         spikes = known(self.get_spike(), u.UNITLESS) if "V_initializer" in vars(self) else None
         if spikes is not None and np.any(spikes > 0):
             V = u.math.max(self.V.value)
@@ -184,6 +193,20 @@ class Neuron(Dynamics):
                 "`V_initializer=braintools.init.Constant(-65.0 * u.mV)`.",
                 stacklevel=2,
             )
+
+    def _check_units(self) -> None:
+        """A ValueError if an initial value has another unit than the default of its initialiser."""
+        parameters = inspect.signature(type(self)).parameters
+        for name, state in self.hidden.items():
+            argument = parameters.get(f"{name}_initializer")
+            if argument is None or not callable(argument.default):
+                continue
+            unit, got = u.get_unit(argument.default((1,))), u.get_unit(state.value)
+            if not got.has_same_dim(unit):
+                raise ValueError(
+                    f"`{argument.name}` of {type(self).__name__} is in {unit_text(got)} but must be in units like {unit_text(unit)}: write "
+                    f"e.g. `braintools.init.Constant({written('0.0', unit)})`."
+                )
 
     def receive_jump(self, y) -> None:
         """Take a jump of the potential for the coming step."""
@@ -195,17 +218,30 @@ class Neuron(Dynamics):
 
         They are NaN where a state is: else one NaN of an input would silence a neuron for ever, and nothing would say so.
         """
-        terms = [(out, out.take_cond()) for out, _ in self.receivers.values()]
         self.check_states()
+        check_array("x", x, _unit_of_current(type(self)), where=f" of {type(self).__name__}")
+        terms = [(out, out.take_cond()) for out, _ in self.receivers.values()]
         delta = u.maybe_decimal(u.Quantity(0.0, unit=u.get_unit(next(iter(self.hidden.values())).value)))
         jumps, self._jumps = self._jumps, []
         for jump in jumps:
             delta = delta + jump
         self.step(current=Current(x, terms), delta=delta)
-        spikes = self.get_spike()
+        with noted(
+            lambda: (
+                f"That was in `get_spike` of {type(self).__name__}: `spk_fun` takes a number without a unit, e.g. `(V - V_th) / V_th`."
+            )
+        ):
+            spikes = self.get_spike()
+        check_array(f"get_spike()` of `{type(self).__name__}", spikes, u.UNITLESS)
         for state in self.hidden.values():
             spikes = u.math.where(jnp.isnan(u.get_mantissa(state.value)), jnp.nan, spikes)
         recorder = active(self)
         if recorder is not None:
             recorder.emitted(self, spikes)
         return spikes
+
+
+def _unit_of_current(cls: type) -> u.Unit | None:
+    """The unit of what ``update`` of a class of neurons takes, that of its default; None if it has none."""
+    default = inspect.signature(cls.update).parameters["x"].default  # type: ignore[attr-defined]
+    return None if default is inspect.Parameter.empty or default is None else u.get_unit(default)

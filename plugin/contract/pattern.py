@@ -20,6 +20,9 @@ import brainunit as u
 import jax
 import jax.numpy as jnp
 
+from etrax.checks import check_callable
+from etrax.text import shown
+
 from .sparse import sparse_product
 
 __all__ = ["Pattern", "pattern_of", "register_pattern", "split"]
@@ -54,6 +57,9 @@ class Pattern:
     sparse_product: bool = False
 
     def __post_init__(self):
+        check_callable("weights", self.weights, "lambda: layer.weight.value")
+        if self.bias is not None:
+            check_callable("bias", self.bias, "lambda: layer.bias.value")
         if (self.pre is None) != (self.post is None):
             raise ValueError(
                 "`pre` and `post` of a Pattern go together: give both for a sparse layer, none for a dense one."
@@ -109,7 +115,11 @@ def register_pattern(layer: type) -> Callable:
     [2, 0, 1]
     """
 
+    if not isinstance(layer, type) or issubclass(layer, Pattern):
+        raise TypeError(f"`layer` must be a class of layers, got {shown(layer)}: write `@register_pattern(MyLayer)`.")
+
     def decorate(rule: Callable) -> Callable:
+        check_callable("rule", rule, "lambda layer: Pattern(...)")
         _PATTERNS[layer] = rule
         return rule
 

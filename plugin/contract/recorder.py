@@ -163,8 +163,8 @@ class Recorder:
         """A part has stepped from ``old`` to ``new``; returns the values to write."""
         if id(module) in self.new:
             raise RuntimeError(
-                f"{type(module).__name__} `{module.name or ''}` was stepped twice in one step of the model; "
-                "call each neuron and each projection once per step."
+                f"{type(module).__name__}{f' `{module.name}`' if module.name else ''} was stepped twice in one step of the model: call each "
+                "neuron and each projection once per step, and leave the synapse of a projection to it."
             )
         for listener in self._listeners:
             new = listener.stepped(module, old, drives, new)

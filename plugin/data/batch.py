@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import brainstate
+import brainunit as u
 import jax.numpy as jnp
 import numpy as np
 
-from etrax.checks import check_weights
+from etrax.checks import check_array, check_weights
+from etrax.text import shown
 
 __all__ = ["Batch", "fields"]
 
@@ -47,9 +49,14 @@ def fields(batch) -> tuple[Any, Any, np.ndarray]:
     """
     if hasattr(batch, "xs") and hasattr(batch, "labels"):
         batch = (batch.xs, batch.labels)
-    if len(batch) not in (2, 3):
-        raise ValueError(f"a batch must be (xs, ys) or (xs, ys, mask), time-major; got {len(batch)} parts.")
+    if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
+        got = f"{len(batch)} parts" if isinstance(batch, tuple | list) else shown(batch)
+        raise ValueError(
+            f"a batch must be (xs, ys) or (xs, ys, mask), time-major; got {got}: for one batch write `[(xs, ys)]`, a list of it."
+        )
     xs, ys, mask = (*batch, None)[:3]
+    for name, part in (("xs", xs), ("ys", ys)):
+        check_array(name, np.asarray(part) if isinstance(part, list | tuple) else part, u.UNITLESS, where=" of a batch")
     if np.ndim(xs) < 2 or np.ndim(ys) < 1:
         raise ValueError(
             f"`xs` of a batch must be of shape (T, B, ...), `ys` (T, B, ...) or (B,), got {np.shape(xs)}, {np.shape(ys)}."

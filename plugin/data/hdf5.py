@@ -17,6 +17,7 @@ import brainunit as u
 import numpy as np
 
 from etrax.checks import whole_number
+from etrax.files import as_path
 
 from .record import Record, RecordError, check_labels, check_speakers, decoded
 from .recordings import Recordings
@@ -69,7 +70,7 @@ class EventFile(Recordings):
     def __init__(self, path: str | os.PathLike, *, n_units: int | None = None):
         h5py = h5py_or_error()
         self.name = os.fspath(path)
-        self._file = _open(h5py, Path(path))
+        self._file = _open(h5py, as_path(path))
         try:
             self._check(h5py, n_units)
         except BaseException:
@@ -134,6 +135,10 @@ class EventFile(Recordings):
         return number
 
     def _read(self, index: int) -> Record:
+        if not self._file:
+            raise RecordError(
+                f"{self.name!r} is closed: read its records inside the `with` block, or before `close()`."
+            )
         try:
             return Record(self._times[index], self._units[index])
         except (OSError, RuntimeError) as error:

@@ -10,6 +10,8 @@ from typing import Any
 import brainunit as u
 import numpy as np
 
+from etrax.files import as_path
+
 from .record import Record, RecordError, check_labels, check_speakers, seconds
 from .recordings import Recordings
 
@@ -66,6 +68,10 @@ class Rasters(Recordings):
             raise RecordError(
                 f"the spikes of {name!r} have shape {self._spikes.shape}: give at least one record, one step and one unit."
             )
+        if isinstance(classes, str):
+            raise RecordError(
+                f"`classes` of {name!r} must be several names, got {classes!r}: write e.g. `('low', 'high')`."
+            )
         self.labels = check_labels(labels, n, None if classes is None else len(classes), name)
         self.speakers = check_speakers(speakers, n, name)
         self.classes = tuple(classes or map(str, range(int(self.labels.max()) + 1)))
@@ -85,7 +91,7 @@ class Rasters(Recordings):
         ValueError
             If no time step is known, or one without a unit can hardly be in seconds.
         """
-        name = os.fspath(path)
+        name = os.fspath(as_path(path))
         if not Path(path).is_file():
             raise RecordError(f"`path` {name!r} is not a file: give rasters saved with `numpy.savez`.")
         try:

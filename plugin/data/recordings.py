@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import brainunit as u
 import numpy as np
 
-from etrax.checks import check_dt, whole_number
+from etrax.checks import check_array, check_dt, check_flag, check_seed, whole_number
 
 from .batches import Batches, Binning
 from .record import AFTER, Record, RecordError, check_numbers, check_record
@@ -68,6 +68,7 @@ class Recordings(abc.ABC):
         RecordError
             If it cannot be read, or has a time that is negative, not finite or out of order, or a unit out of range.
         """
+        whole_number("index", index, least=0, most=len(self) - 1)
         return check_record(self._read(index), self.n_units, f"record {index} of {self.name!r}")
 
     def scan(self) -> None:
@@ -141,6 +142,9 @@ class Recordings(abc.ABC):
             of a batch lies in the window.
         """
         batch_size = whole_number("batch_size", batch_size)  # before a pass over all records
+        check_seed(seed)
+        for name, flag in (("shuffle", shuffle), ("counts", counts), ("drop_last", drop_last)):
+            check_flag(name, flag)
         binning = Binning(
             self,
             dt=check_dt() if dt is None else dt,
@@ -179,6 +183,8 @@ class Recordings(abc.ABC):
         ValueError
             If ``fraction`` is not between 0 and 1, nothing is left on one side, or each speaker has too many records for it.
         """
+        check_array("fraction", fraction, u.UNITLESS, example="0.1")
+        check_seed(seed)
         if not 0 < fraction < 1:
             raise ValueError(f"`fraction` must be between 0 and 1, got {fraction!r}.")
         chosen = np.arange(len(self)) if records is None else check_numbers(records, len(self), self.name)

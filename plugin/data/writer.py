@@ -6,14 +6,13 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import brainunit as u
 import numpy as np
 
 from etrax.checks import is_whole, whole_number
-from etrax.files import atomic
+from etrax.files import as_path, atomic
 
 from .batch import fields
 from .hdf5 import h5py_or_error
@@ -58,7 +57,7 @@ class EventWriter:
         classes: Sequence[str] | None = None,
     ):
         self._h5py = h5py_or_error()
-        self._path, self._n_units = Path(path), whole_number("n_units", n_units, most=2**32)
+        self._path, self._n_units = as_path(path), whole_number("n_units", n_units, most=2**32)
         self._duration = None if duration is None else seconds("duration", duration)
         self._classes = None if classes is None else tuple(classes)
         self._stack = contextlib.ExitStack()

@@ -38,7 +38,8 @@ import brainunit as u
 import numpy as np
 
 from etrax.analysis.probe import effective_weight
-from etrax.checks import check_dt
+from etrax.checks import check_array, check_dt, check_model, noted
+from etrax.files import atomic
 from etrax.neurons import CubaLIF, LeakyReadout
 from etrax.synapses import DeltaProj
 
@@ -119,9 +120,18 @@ def to_nir(
     nir = require_nir()
     check_dt()
     check_discretization(discretization)
-    graph = _Export(nir, Wiring(model, np.shape(x0), batch_size), discretization).graph()
+    check_model(model)
+    check_array("x0", x0, u.UNITLESS)
+    with noted(
+        lambda: (
+            f"That was `to_nir`, which runs one step of the model on an input of shape {np.shape(x0)}: give `x0` the shape of one step's input, "
+            "and `batch_size` exactly if it has a batch axis."
+        )
+    ):
+        graph = _Export(nir, Wiring(model, np.shape(x0), batch_size), discretization).graph()
     if path is not None:
-        nir.write(os.fspath(path), graph)
+        with atomic(path) as draft:
+            nir.write(os.fspath(draft), graph)
     return graph
 
 

@@ -15,6 +15,8 @@ import brainunit as u
 import jax.numpy as jnp
 import numpy as np
 
+from etrax.files import as_path
+
 __all__ = [
     "check_discretization",
     "check_reach",
@@ -43,6 +45,8 @@ def check_discretization(discretization: str) -> str:
 
 def opened(nir: Any, path: str | os.PathLike) -> Any:
     """The graph in a file; other simulators write inputs with an axis of time or batches, which NIR's own check refuses."""
+    if not as_path(path, "graph").is_file():
+        raise ValueError(f"`graph` {os.fspath(path)!r} is not a file: give a file that NIR has written.")
     try:
         return nir.read(os.fspath(path), type_check=False)
     except OSError as error:

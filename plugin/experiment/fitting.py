@@ -12,6 +12,7 @@ import braintools
 import jax.numpy as jnp
 
 from etrax import learners
+from etrax.checks import check_kind
 from etrax.network.model import RecurrentALIF, build
 from etrax.tasks import Recipe, Task
 from etrax.tasks.base import seed_of
@@ -118,6 +119,7 @@ def fit(  # noqa: PLR0913 - keyword arguments that the docstring explains one by
     >>> run.network.readout.weight.value.shape, run.trace_bytes > 0
     ((6, 3), True)
     """
+    check_kind("task", task, Task, "an etrax.tasks.Task", "write e.g. `etrax.tasks.get('dms')`")
     recipe = task.recipe if recipe is None else recipe
     chosen = check_method(method)
     check_choices(optimizer=optimizer, schedule=schedule)

@@ -19,8 +19,9 @@ from etrax.engine.names import Path
 from etrax.engine.pure import Pure, States, Values, like
 from etrax.text import dotted
 
-from .learner import Learner, Outcome, Request, reduced
+from .learner import Learner
 from .report import Report, report_of_parameters
+from .requests import Outcome, Request, reduced
 from .step_function import first_of
 
 __all__ = ["BPTT"]
@@ -59,7 +60,7 @@ class BPTT(Learner):
 
     _params: dict | None = None
     _compiled: dict[tuple, tuple[Pure, Callable]] | None = None  # none in a copy, which is to be compiled
-    graph_invisible_attrs: tuple[str, ...] = ("_watch", "_states", "_hidden", "_compiled")
+    graph_invisible_attrs: tuple[str, ...] = ("_watch", "_repeats", "_states", "_hidden", "_compiled")
 
     def __init__(self, model: brainstate.nn.Module, *, name: str | None = None, **unread: Any):
         super().__init__(model, name=name, **unread)
@@ -141,12 +142,6 @@ class BPTT(Learner):
     # -- sequences -----------------------------------------------------------------------
 
     def _run(self, request: Request) -> Outcome:
-        known = list(self.param_states.values())  # raises unless compiled
-        for path, state in request.weights.items():
-            if all(state is not param for param in known):
-                raise ValueError(
-                    f"`weights` has {path!r}, which is no parameter of the model that {type(self).__name__} was compiled for."
-                )
         compiled: Any = self._compiled
         sequences, mask = request.sequences, request.mask
         numbers = {path: self._states.index(state) for path, state in request.weights.items()}

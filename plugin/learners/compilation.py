@@ -9,8 +9,9 @@ import brainstate
 import jax
 import jax.numpy as jnp
 
-from etrax.checks import check_dt
+from etrax.checks import check_dt, check_model, check_seed, whole_number
 from etrax.engine.traces.choose import CARRIES
+from etrax.text import shown
 
 from .bptt import BPTT
 from .d_rtrl import D_RTRL
@@ -51,18 +52,28 @@ def options_of(algorithm: type[Learner] | str, carry: str = "dense", **others: A
     ['carry', 'decay', 'feedback', 'feedback_scale', 'feedback_seed', 'memory', 'strict']
     """
     names = options_in(chosen_learner(algorithm))
+    if carry not in CARRIES:
+        raise ValueError(f"`carry` must be one of {', '.join(CARRIES)}, got {carry!r}.")
     if "carry" not in names:
         return frozenset(names)
     fields = {kind: {field.name for field in dataclasses.fields(part)} for kind, part in CARRIES.items()}
     return frozenset(names - set().union(*fields.values()) | fields[carry])
 
 
+def _said(algorithm: Any) -> str:
+    """What was given for a class of learners."""
+    made = isinstance(algorithm, brainstate.nn.Module)
+    return f"an instance, a {type(algorithm).__name__}" if made else shown(algorithm)
+
+
 def chosen_learner(algorithm: type[Learner] | str) -> type[Learner]:
     """The class of learners of that name; a ValueError if there is none."""
     if not isinstance(algorithm, str):
-        if not (isinstance(algorithm, type) and issubclass(algorithm, Learner)):
+        good = isinstance(algorithm, type) and issubclass(algorithm, Learner)
+        if not good or algorithm.compile_graph is Learner.compile_graph:  # the interface itself is none
             raise TypeError(
-                f"`algorithm` must be a class of learners, e.g. `etrax.D_RTRL`, or its name; got {algorithm!r}."
+                f"`algorithm` must be a class of learners, e.g. `etrax.D_RTRL`, or its name; got {_said(algorithm)}: write "
+                "`etrax.compile(model, etrax.D_RTRL, x0, batch_size=...)`."
             )
         return algorithm
     if algorithm.lower() not in LEARNERS:
@@ -82,8 +93,6 @@ def compiled(thing: Learner | brainstate.nn.Module, example: Any) -> Learner:
     """
     if isinstance(thing, Learner):
         return thing
-    if not isinstance(thing, brainstate.nn.Module):
-        raise TypeError(f"`learner` must be a learner or a brainstate.nn.Module, got {type(thing).__name__}.")
     x = example()
     return compile(thing, D_RTRL, x, batch_size=x.shape[0])
 
@@ -149,9 +158,17 @@ def compile(
     96
     """
     chosen = chosen_learner(algorithm)
+    check_model(model)
     check_dt()
+    if seed is not None:
+        check_seed(seed)
+    if not example_inputs:
+        raise ValueError(
+            "`example_inputs` are missing: give the input of one step, `etrax.compile(model, algorithm, xs[0], ...)`."
+        )
     learner = chosen(model, **options)
     if batch_size is not None:
+        batch_size = whole_number("batch_size", batch_size)
         for i, leaf in enumerate(jax.tree.leaves(example_inputs)):
             if jnp.shape(leaf)[:1] != (batch_size,):
                 raise ValueError(

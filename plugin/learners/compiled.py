@@ -25,7 +25,7 @@ from etrax.engine.step import Credit
 from etrax.engine.traces.choose import Carry, DenseCarry, make_trace
 
 from .error import Error
-from .learner import Request, reduced
+from .requests import Request, reduced
 from .settings import CLOCK
 from .single_step import SingleStep
 from .step_function import first_of

@@ -6,7 +6,7 @@ from typing import Any
 
 import brainstate
 
-from etrax.checks import whole_number
+from etrax.checks import check_flag, whole_number
 from etrax.engine.planning import MEMORY
 from etrax.engine.step import Credit
 
@@ -108,6 +108,7 @@ class D_RTRL(OnlineLearner):
     ):
         if vjp_method not in ("single-step", "multi-step"):
             raise ValueError(f"`vjp_method` must be 'single-step' or 'multi-step', got {vjp_method!r}.")
+        check_flag("through_depth", through_depth)
         if hops == "all":
             vjp_method, hops = "multi-step", 0
         elif isinstance(hops, str):

@@ -3,66 +3,37 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Hashable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import brainstate
-import jax.numpy as jnp
+import brainunit as u
+import jax
 
-from etrax.checks import check_chunk_size, check_dt, check_mask, check_sequences, check_values
+from etrax.checks import (
+    check_array,
+    check_callable,
+    check_chunk_size,
+    check_dt,
+    check_flag,
+    check_mask,
+    check_model,
+    check_name,
+    check_sequences,
+    check_values,
+)
 from etrax.contract.recorder import active
 from etrax.contract.transforms import warn_of_free_constants
 from etrax.engine.names import Path
-from etrax.text import dotted
+from etrax.text import dotted, shown
 
 from .report import Report
+from .requests import Outcome, Request, chosen
 from .settings import Settings
-from .step_function import loss_of, one_call
+from .step_function import Repeats, kept, loss_of, one_call
 from .watch import Watch, watch_of
 
-__all__ = ["Learner", "Outcome", "Request", "no_trace", "options_in", "reduced"]
-
-
-class Request(NamedTuple):
-    """What is asked of a learner over a sequence, its arguments checked; see `Learner.etrace_grad`.
-
-    Attributes
-    ----------
-    step_fn : callable
-        ``(*slices) -> (loss or None, aux)``.
-    key : tuple
-        What tells step functions apart that are compiled: the user's function and how its result is read.
-    sequences, mask
-        Time-major arguments and weights of the losses, shape ``(T,)``.
-    weights : dict
-        ``path -> State`` to differentiate; empty where no gradient is asked for.
-    setting : Hashable
-        What tells the environment and the attributes of modules apart, see `Settings`.
-    """
-
-    step_fn: Callable
-    key: tuple
-    sequences: tuple
-    mask: Any
-    weights: dict[Path, brainstate.State]
-    setting: Hashable
-    chunk_size: int | None = None
-    trial: bool = False
-    reduction: str = "sum"
-    loss_output: str = "per_step"
-
-    @property
-    def length(self) -> int:
-        """Steps of the sequence."""
-        return len(self.mask)
-
-
-class Outcome(NamedTuple):
-    """Gradients by path, and losses and aux as they were asked for."""
-
-    grads: dict[Path, Any]
-    losses: Any
-    aux: Any
+__all__ = ["Learner", "no_trace", "options_in"]
 
 
 class Learner(brainstate.nn.Module):
@@ -93,14 +64,15 @@ class Learner(brainstate.nn.Module):
     """
 
     _watch: Watch | None = None  # in a copy too
-    graph_invisible_attrs: tuple[str, ...] = ("_watch",)
+    _repeats: Any = None
+    graph_invisible_attrs: tuple[str, ...] = ("_watch", "_repeats")
 
     def __init__(self, model: brainstate.nn.Module, *, name: str | None = None, **unread: Any):
         for option in unread:
             raise TypeError(_not_read(option, type(self)))
+        check_name(name)
         super().__init__(name=name)
-        if not isinstance(model, brainstate.nn.Module):
-            raise TypeError(f"`model` must be a brainstate.nn.Module, got {type(model).__name__}.")
+        check_model(model)
         self.model = model
         self.traces: dict[str, Any] = {}
 
@@ -126,7 +98,10 @@ class Learner(brainstate.nn.Module):
         if not args:
             raise ValueError("`compile_graph` needs an example input of one step, e.g. `learner.compile_graph(xs[0])`.")
         warn_of_free_constants(self.model)
+        for i, leaf in enumerate(jax.tree.leaves(args, is_leaf=u.math.is_quantity)):
+            check_array(f"example_inputs[{i}]", leaf)
         self._settings = Settings(self.model)
+        self._repeats = Repeats()
         self._watch = None
 
     @property
@@ -263,29 +238,26 @@ class Learner(brainstate.nn.Module):
         """
         watch = watch_of(self)
         watch.read()
+        for flag in ("trial", "has_aux", "return_value", "return_finite"):
+            check_flag(flag, locals()[flag])
         if reduction not in ("mean", "sum"):
             raise ValueError(f"`reduction` must be 'mean' or 'sum', got {reduction!r}.")
         if loss_output not in ("per_step", "masked", "scalar"):
             raise ValueError(f"`loss_output` must be 'per_step', 'masked' or 'scalar', got {loss_output!r}.")
         T = check_sequences(sequences)
+        check_callable("step_fn", step_fn, "lambda x, y: jnp.mean((learner(x) - y) ** 2)", sequences)
         mask, chunk_size = check_mask(mask, T), check_chunk_size(chunk_size)
         check_values(sequences, mask)
         known = self.param_states  # raises unless compiled
-        weights = known if weights is None else weights
-        if not isinstance(weights, Mapping):
-            raise TypeError(
-                f"`weights` must be a dict of paths and ParamStates, got {type(weights).__name__}: take some of "
-                "`learner.param_states`, e.g. `{path: s for path, s in learner.param_states.items() if path[0] == 'out'}`."
-            )
-        if not weights:
-            raise ValueError("`weights` is empty: give at least one ParamState to differentiate.")
+        asked = known if weights is None else chosen(weights, known)
 
         def step(*slices):
             return loss_of(one_call(step_fn, slices), has_aux)
 
         key, options = ("grad", step_fn, has_aux), (chunk_size, trial, reduction, loss_output)
         with self._settings.context():
-            outcome = self._run(Request(step, key, sequences, mask, weights, self._settings.key(), *options))
+            outcome = self._run(Request(step, key, sequences, mask, asked, self._settings.key(), *options))
+        self._repeats.note(step_fn)
         finite = watch.note(outcome, mask, ask=return_finite)
         parts = [outcome.grads, *([outcome.losses] if return_value else []), *([outcome.aux] if has_aux else [])]
         parts += [finite] if return_finite else []
@@ -319,16 +291,19 @@ class Learner(brainstate.nn.Module):
         T = check_sequences(sequences)
         check_values(sequences)
         call: Any = self if step_fn is None else step_fn
+        check_callable("step_fn", call, "lambda x: learner(x)", sequences)
+        check_flag("return_outputs", return_outputs)
 
         def step(*slices):
             out = one_call(call, slices)
-            return None, out if return_outputs else None
+            return None, kept(out) if return_outputs else None
 
         key, mask = ("evolve", call, return_outputs), check_mask(None, T)
         chunk_size = check_chunk_size(chunk_size)
         self.param_states  # noqa: B018 - raises unless compiled
         with self._settings.context():
             outcome = self._run(Request(step, key, sequences, mask, {}, self._settings.key(), chunk_size))
+        self._repeats.note(call)
         return outcome.aux if return_outputs else None
 
     def _run(self, request: Request) -> Outcome:
@@ -387,14 +362,6 @@ def _not_read(option: str, kind: type[Learner]) -> str:
 
 def no_trace(weight: Any, known: list[str] | tuple[str, ...]) -> ValueError:
     """The error for a parameter without a trace, where ``known`` have one."""
-    return ValueError(f"`weight` {weight!r} has no trace; parameters with one: {', '.join(sorted(known)) or 'none'}.")
-
-
-def reduced(losses, mask, reduction: str, loss_output: str):
-    """Losses as they were asked for."""
-    if loss_output == "per_step":
-        return losses
-    losses = jnp.where(mask > 0, losses * mask, 0.0)  # one that does not count may be NaN
-    if loss_output == "masked":
-        return losses
-    return jnp.sum(losses) / (jnp.maximum(jnp.sum(mask), 1.0) if reduction == "mean" else 1.0)
+    return ValueError(
+        f"`weight` {shown(weight)} has no trace; parameters with one: {', '.join(sorted(known)) or 'none'}."
+    )

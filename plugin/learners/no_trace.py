@@ -6,6 +6,7 @@ from typing import Any
 
 import brainstate
 
+from etrax.checks import check_flag
 from etrax.engine.planning import MEMORY
 from etrax.engine.step import Credit
 
@@ -60,5 +61,6 @@ class NoTrace(OnlineLearner):
         name: str | None = None,
         **unread: Any,
     ):
+        check_flag("through_depth", through_depth)
         made_of = Composition(credit=Credit(through_depth=through_depth), diagonal=False)
         super().__init__(model, made_of, memory=memory, strict=strict, name=name, **unread)

@@ -13,7 +13,7 @@ import brainunit as u
 import jax
 import jax.numpy as jnp
 
-from etrax.checks import check_finite, whole_number
+from etrax.checks import check_array, check_finite, check_flag, whole_number
 from etrax.contract.recorder import Recorder, active
 from etrax.engine.chunk import Parts
 from etrax.engine.graph import Graph
@@ -25,9 +25,11 @@ from etrax.engine.traces.choose import CARRIES, Carry
 from etrax.text import dotted
 
 from .compiled import KEPT, Compiled, Composition, Static, clock
-from .learner import Learner, Outcome, Request, no_trace
+from .learner import Learner, no_trace
 from .report import Report, report_of_traces
+from .requests import Outcome, Request
 from .settings import CLOCK, check_claim, claim
+from .step_function import unknown
 
 __all__ = ["Composition", "EligibilityTrace", "OnlineLearner", "carry_of"]
 
@@ -67,6 +69,7 @@ class OnlineLearner(Learner):
     _divided: tuple[int, int] | None = None  # steps of the last sequence, and of its chunks
     graph_invisible_attrs: tuple[str, ...] = (
         "_watch",
+        "_repeats",
         "made_of",
         "_compiled",
         "_others",
@@ -87,10 +90,11 @@ class OnlineLearner(Learner):
         **unread: Any,
     ):
         super().__init__(model, name=name, **unread)
+        check_flag("strict", strict)
         self.strict = strict
         self._told: set[str] = set()
         self.made_of = made_of
-        self.memory = whole_number("memory", memory)
+        self.memory = whole_number("memory", memory, bytes=True)
         self.feedback_weights: dict[str, Any] = {}
 
     # -- set-up --------------------------------------------------------------------------
@@ -104,7 +108,9 @@ class OnlineLearner(Learner):
         with self._settings.context():
             try:
                 compiled = self._look()
-            except TypeError as error:
+            except jax.errors.JAXTypeError as error:
+                raise TypeError(unknown("the model")) from error
+            except (TypeError, u.UnitMismatchError, u.DimensionMismatchError) as error:
                 raise ValueError(
                     f"the model does not run on an example input of shape {_text(_shapes(args))} ({str(error).splitlines()[0]}): "
                     "check the number of inputs, and that `batch_size` is that of the input (None for an input without a batch axis)."
@@ -232,6 +238,8 @@ class OnlineLearner(Learner):
                 f"the learner was compiled for inputs of shape {_text(compiled_for)} but got {_text(shapes)}: batch size of "
                 "data and model must agree, and the input has no time axis here; compile again for another shape."
             )
+        for i, (leaf, example) in enumerate(zip(_leaves(args), _leaves(self._example), strict=True)):
+            check_array(f"input {i}", leaf, u.get_unit(example), where=" of the learner")
         recorder = active(self.model)
         if recorder is not None:
             recorder.call()
@@ -356,11 +364,15 @@ def _states_of(graph: Graph) -> list[brainstate.State]:
 
 
 def _shapes(args) -> list[tuple[int, ...]]:
-    return [u.math.shape(leaf) for leaf in jax.tree.leaves(args)]
+    return [u.math.shape(leaf) for leaf in _leaves(args)]
+
+
+def _leaves(args) -> list[Any]:
+    return jax.tree.leaves(args, is_leaf=u.math.is_quantity)
 
 
 def _text(shapes: list[tuple[int, ...]]) -> str:
-    return ", ".join(map(str, shapes))
+    return ", ".join(map(str, shapes)) or "none"
 
 
 def step_bytes(graph: Graph, traces: dict[str, Trace], hops: int = 0) -> int:

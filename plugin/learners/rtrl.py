@@ -16,14 +16,16 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from etrax.checks import whole_number
 from etrax.contract.recorder import active
 from etrax.engine.names import Path
 from etrax.engine.pure import Pure, like
 from etrax.text import bytes_text, dotted
 
 from .bptt import BPTT
-from .learner import Outcome, Request, no_trace
+from .learner import no_trace
 from .report import Report, report_of_parameters
+from .requests import Outcome, Request
 from .settings import check_claim, claim
 
 __all__ = ["RTRL"]
@@ -63,7 +65,7 @@ class RTRL(BPTT):
 
     def __init__(self, model: brainstate.nn.Module, *, limit: int = 2**30, name: str | None = None, **unread: Any):
         super().__init__(model, name=name, **unread)
-        self.limit = limit
+        self.limit = whole_number("limit", limit, bytes=True)
 
     def compile_graph(self, *args) -> None:
         """Allocate the influence; ``args`` is one step's input.

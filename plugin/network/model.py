@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import brainstate
 import braintools
 import brainunit as u
+import jax
+import jax.numpy as jnp
 
+from etrax.checks import check_kind, check_seed, whole_number
 from etrax.neurons import ALIF, LeakyReadout
 from etrax.synapses import CUBA, AlignPostProj, Expon
 from etrax.tasks import Recipe, Task
@@ -31,6 +36,8 @@ class RecurrentALIF(brainstate.nn.Module):
 
     def __init__(self, n_in: int, n_out: int, recipe: Recipe):
         super().__init__()
+        check_kind("recipe", recipe, Recipe, "an etrax.tasks.Recipe", "write e.g. `etrax.tasks.Recipe(n_rec=100)`")
+        n_in, n_out = whole_number("n_in", n_in), whole_number("n_out", n_out)
         n_rec, fan_in = recipe.n_rec, n_in + recipe.n_rec
         self.neurons = ALIF(n_rec, tau=recipe.tau, tau_a=recipe.tau_a, beta=recipe.beta)
         scale = float(recipe.weight_scale.to_decimal(u.mS)) / fan_in**0.5
@@ -69,13 +76,29 @@ def build(task: Task, recipe: Recipe | None = None, *, seed: int = 0) -> Recurre
     >>> net.projection.comm.weight.value["weight"].shape  # inputs and spikes of the step before, neurons
     (86, 50)
     """
+    check_kind("task", task, Task, "an etrax.tasks.Task", "write e.g. `etrax.tasks.get('dms')`")
+    check_seed(seed)
     with brainstate.random.seed_context(seed):
         return RecurrentALIF(task.n_in, task.n_out, task.recipe if recipe is None else recipe)
 
 
 def copy_of(network: RecurrentALIF, task: Task, recipe: Recipe) -> RecurrentALIF:
     """A network with the same weights and states of its own."""
+    check_kind("network", network, brainstate.nn.Module, "a RecurrentALIF", "it comes first, then its task and recipe")
     copy = build(task, recipe)
-    for name, state in param_states(copy).items():
-        state.value = param_states(network)[name].value
+    given, own = param_states(network), param_states(copy)
+    wrong = [
+        name for name, state in own.items() if name not in given or _sizes(given[name].value) != _sizes(state.value)
+    ]
+    if wrong:
+        raise ValueError(
+            f"`network` has no {wrong[0]} of the shape that task and recipe ask for: give the task and the recipe that it was built with, "
+            "as `etrax.network.build` takes them."
+        )
+    for name, state in own.items():
+        state.value = given[name].value
     return copy
+
+
+def _sizes(value: Any) -> list[tuple[int, ...]]:
+    return [jnp.shape(leaf) for leaf in jax.tree.leaves(value)]

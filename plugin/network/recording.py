@@ -10,6 +10,7 @@ import brainunit as u
 import jax
 import numpy as np
 
+from etrax.checks import check_kind, whole_number
 from etrax.learners.compilation import compile
 from etrax.learners.d_rtrl import D_RTRL
 from etrax.tasks import Recipe, Task
@@ -97,8 +98,10 @@ class TraceRecording:
 
 def record_trial(network: RecurrentALIF, task: Task, recipe: Recipe, *, index: int = 0) -> Trial:
     """Run one validation trial and keep what the network did; the network itself is left as it is."""
+    whole_number("index", index, least=0)
     network = copy_of(network, task, recipe)
     batch = next(iter(task.validation(index + 1)))
+    whole_number("index", index, least=0, most=batch.xs.shape[1] - 1)
     brainstate.nn.init_all_states(network, batch_size=1)
     neurons = network.neurons
 
@@ -133,7 +136,9 @@ def record_trace(
 
     Without ``neuron``, one that spikes more than three quarters of all do is taken.
     """
+    check_kind("trial", trial, Trial, "a Trial", "give what `record_trial` returned")
     neuron = trial.ranked(0.25) if neuron is None else neuron
+    whole_number("neuron", neuron, least=0, most=recipe.n_rec - 1)
     network = copy_of(network, task, recipe)
     weight = network.projection.comm.weight
     xs = trial.inputs[:, None]

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from etrax import storage
+from etrax.checks import check_model
+from etrax.files import as_path
 
 __all__ = ["load_weights", "param_states", "save_weights"]
 
@@ -39,6 +41,11 @@ def save_weights(path: str | os.PathLike, network: brainstate.nn.Module) -> None
     >>> bool((one.readout.weight.value == other.readout.weight.value).all())
     True
     """
+    check_model(network, "network")
+    if not param_states(network):
+        raise ValueError(
+            f"`network` {type(network).__name__} has no trainable parameters, so there is nothing to save."
+        )
     storage.save(path, {"weights": storage.pack_states(param_states(network))})
 
 
@@ -60,7 +67,8 @@ def load_weights(path: str | os.PathLike, network: brainstate.nn.Module) -> None
     ValueError
         If the file is damaged, or holds other parameters, or some of another shape or unit.
     """
-    path = Path(path)
+    path = as_path(path)
+    check_model(network, "network")
     if not path.is_file():
         raise FileNotFoundError(
             f"`path` {str(path)!r} is not a file: give the weights that `save_weights` wrote, or a checkpoint."

@@ -9,6 +9,8 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from etrax.checks import check_made_by
+
 from .style import COLOURS, STYLE, panels
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ def plot_alignment(report: GradientReport) -> Figure:
     report : GradientReport
         From `etrax.gradient_report`.
     """
+    check_made_by("report", report, "cosine_over_time", "`etrax.gradient_report`")
     rows = -(-len(report.parameters) // 2)
     figure, (top, bottom) = panels(4.2 + 0.2 * rows, 2, 1, sharex=True)
     edges = np.asarray(report.edges.to_decimal(u.ms))

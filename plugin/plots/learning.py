@@ -10,7 +10,10 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .style import COLOURS, STYLE, band, padded, panels, two_axes
+from etrax.checks import check_kind, check_made_by
+from etrax.text import shown as said
+
+from .style import COLOURS, STYLE, band, classes_of, named_values, padded, panels, two_axes
 
 if TYPE_CHECKING:
     from etrax.training import Evaluation
@@ -41,6 +44,15 @@ def plot_learning(history: list[dict[str, Any]], titles: Mapping[str, str] | Non
     ([1.0, 0.5, 0.33], 'loss')
     """
     titles = {} if titles is None else titles
+    if not isinstance(history, list | tuple) or not all(isinstance(row, Mapping) for row in history):
+        raise TypeError(
+            f"`history` must be a list of dicts, got {said(history)}: give e.g. `etrax.train(...).history`."
+        )
+    check_kind("titles", titles, Mapping, "a dict", "write e.g. `{'d_rtrl': 'D-RTRL'}`")
+    if not any(_number(row, f"{part}_{name}") for row in history for part in _PARTS for name in ("loss", "rate_hz")):
+        raise ValueError(
+            "`history` holds nothing to draw: its rows must have e.g. `epoch` and `train_loss`, as those of `etrax.train` have."
+        )
     methods = list(dict.fromkeys(row.get("method", "") for row in history))
     classifies = any(_number(row, "train_accuracy") for row in history)
     loss = "cross-entropy (nats)" if classifies else "squared error"
@@ -93,6 +105,10 @@ def plot_confusion(evaluation: Evaluation, classes: Sequence[str]) -> Figure:
     >>> [text.get_text() for text in figure.axes[0].texts], figure.axes[0].get_xlabel()
     (['1', '1', '2'], 'answer')
     """
+    check_made_by("evaluation", evaluation, "predictions", "`etrax.training.evaluate`")
+    if not len(evaluation.labels):
+        raise ValueError("`evaluation` has no answers to count: it is that of a regression.")
+    classes = classes_of(classes, 1 + int(max(np.max(evaluation.labels), np.max(evaluation.predictions))), more=True)
     n = len(classes)
     counts = np.zeros((n, n), int)
     np.add.at(counts, (evaluation.labels, evaluation.predictions), 1)
@@ -134,9 +150,14 @@ def plot_seeds(
     x : sequence of float, optional
         Positions along the axis, one per column; 1, 2, ... if left out.
     """
+    named_values("curves", curves, "accuracy", "[[0.5, 0.7], [0.4, 0.8]]")
     figure, axis = panels(3.2)
     for i, (name, values) in enumerate(curves.items()):
         values = two_axes(name, padded(values))
+        if x is not None and len(x) < values.shape[1]:
+            raise ValueError(
+                f"`x` has {len(x)} positions, but `{name}` has {values.shape[1]} columns: give one for each."
+            )
         at = np.arange(1, values.shape[1] + 1) if x is None else np.asarray(x)[: values.shape[1]]
         band(axis, at, values, i, f"{name} (n = {len(values)})")
     axis.set_ylabel(ylabel)

@@ -12,10 +12,10 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from etrax.checks import check_dt
+from etrax.checks import check_array, check_dt
 from etrax.text import unit_text
 
-from .style import COLOURS, STYLE, chosen, look, panels, two_axes
+from .style import COLOURS, STYLE, chosen, look, named_values, panels, two_axes
 
 __all__ = ["plot_heat", "plot_memory", "plot_quantities", "plot_raster"]
 
@@ -42,7 +42,7 @@ def plot_raster(spikes: Any, title: str = "") -> Figure:
     >>> figure.axes[0].get_title(loc="left"), len(figure.axes[0].collections[0].get_offsets())
     ('a wave, 50.0 spikes per neuron and second', 20)
     """
-    spikes = two_axes("spikes", spikes)
+    spikes = two_axes("spikes", spikes, u.UNITLESS, finite=True)
     time, dt = _steps(len(spikes)), check_dt()
     figure, (top, bottom) = panels(3.6, 2, 1, sharex=True, height_ratios=[3, 1])
     step, neuron = np.nonzero(spikes)
@@ -89,8 +89,10 @@ def plot_quantities(traces: dict[str, Any], neurons: Iterable[int] | None = None
     >>> [axis.get_ylabel() for axis in figure.axes], [line.get_label() for line in figure.axes[0].lines]
     (['V (mV)', 'a (no unit)'], ['neuron 0', 'neuron 4'])
     """
-    if not traces:
-        raise ValueError("`traces` is empty: give at least one state, e.g. `{'V': potentials}`.")
+    named_values("traces", traces, "V", "V")
+    lengths = {name: len(two_axes(name, values)) for name, values in traces.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"`traces` must have one length, got {lengths}: take the steps of one trial.")
     most = max(two_axes(name, values).shape[1] for name, values in traces.items())
     numbers = chosen(neurons, range(min(3, most)), most)
     figure, axes = panels(1.5 * len(traces) + 0.7, len(traces), 1, sharex=True, squeeze=False)
@@ -120,7 +122,7 @@ def plot_heat(trace: Any, title: str = "eligibility trace", label: str = "presyn
     title, label : str
         What is shown, and what the rows are.
     """
-    unit, values = u.get_unit(trace), two_axes("trace", trace)
+    unit, values = u.get_unit(trace), two_axes("trace", trace, finite=True)
     time = _steps(len(values))
     figure, axis = panels(3.0)
     limit = float(np.abs(values).max()) or 1.0
@@ -154,16 +156,29 @@ def plot_memory(lengths: Sequence[int], memory: dict[str, Any]) -> Figure:
     memory : dict
         Name -> bytes for each length, numbers (NaN where not measured) or a Quantity.
     """
+    named_values("memory", memory, "D-RTRL", "[2**20, 2**21]")
     figure, axis = panels(3.4)
     markers = ("o", "s", "^", "D", "v", "P", "X")
     for i, (name, values) in enumerate(memory.items()):
-        values = np.asarray(values.to_decimal(u.byte) if isinstance(values, u.Quantity) else values, float) / 2**20
+        values = np.asarray(_bytes(name, values), float) / 2**20
+        if np.shape(values) != np.shape(lengths):
+            raise ValueError(
+                f"`{name}` of `memory` has shape {np.shape(values)}, but `lengths` {np.shape(lengths)}: give one for each."
+            )
         axis.loglog(lengths, values, color=COLOURS[i % 6], marker=markers[i % 7], markersize=4, label=name)
     axis.grid(True, which="major", color="0.9", linewidth=0.6)
     axis.set_xlabel("length of the sequence T (steps)")
     axis.set_ylabel("memory (MiB)")
     figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return figure
+
+
+def _bytes(name: str, values: Any) -> Any:
+    """Numbers of bytes."""
+    check_array(
+        name, values if isinstance(values, u.Quantity) else np.asarray(values), u.UNITLESS, where=" of `memory`"
+    )
+    return u.get_mantissa(values)
 
 
 def _steps(T: int) -> np.ndarray:

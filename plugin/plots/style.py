@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import brainunit as u
 import numpy as np
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 
-from etrax.files import atomic
+from etrax.checks import check_array, check_kind, check_made_by
+from etrax.files import as_path, atomic
 
 __all__ = [
     "COLOURS",
@@ -19,8 +21,10 @@ __all__ = [
     "STYLE",
     "band",
     "chosen",
+    "classes_of",
     "legend_above",
     "look",
+    "named_values",
     "padded",
     "panels",
     "save",
@@ -62,6 +66,8 @@ def look(number: int) -> dict[str, Any]:
 
 def chosen(neurons: Iterable[int] | None, default: Iterable[int], n: int) -> list[int]:
     """Numbers of neurons; a ValueError names ``neurons`` if there are none, or one beyond the ``n`` that there are."""
+    if neurons is not None and not isinstance(neurons, Iterable):
+        raise TypeError(f"`neurons` must be several numbers, got {neurons!r}: write e.g. `neurons=[{neurons}]`.")
     numbers = list(default if neurons is None else neurons)
     if not numbers:
         raise ValueError("`neurons` is empty: give the number of at least one.")
@@ -104,14 +110,36 @@ def padded(rows: Any) -> Any:
     return table
 
 
-def two_axes(name: str, values: Any) -> np.ndarray:
-    """The mantissa as an array of two axes, with something in it; a ValueError otherwise."""
+def two_axes(name: str, values: Any, unit: u.Unit | None = None, *, finite: bool = False) -> np.ndarray:
+    """The mantissa as an array of two axes, neither of them empty; an error if it is none, or has not the dimension of ``unit``."""
+    check_array(name, values if isinstance(values, u.Quantity) else np.asarray(values), unit)
     values = np.asarray(u.get_mantissa(values), float)
     if values.ndim != 2:
         raise ValueError(f"`{name}` must have two axes, got shape {values.shape}: pick one trial, e.g. `values[:, 0]`.")
     if not values.size:
         raise ValueError(f"`{name}` has shape {values.shape}: give at least one step and one neuron.")
+    if finite and not np.isfinite(values).all():
+        raise ValueError(f"`{name}` holds NaN or infinity: look for its cause, or cut it out.")
     return values
+
+
+def classes_of(classes: Any, n: int, *, more: bool = False) -> list[str]:
+    """Names of ``n`` classes, or of ``more``; an error names what was given otherwise."""
+    if isinstance(classes, str) or not isinstance(classes, Iterable):
+        raise TypeError(f"`classes` must be the names of the classes, got {classes!r}: write e.g. `('left', 'right')`.")
+    names = list(classes)
+    if len(names) < n or (len(names) > n and not more):
+        raise ValueError(
+            f"`classes` has {len(names)} names, but there are {n} classes: give one for each, e.g. `task.classes`."
+        )
+    return names
+
+
+def named_values(name: str, values: Any, key: str, example: str) -> None:
+    """An error unless it is a dict that holds something."""
+    check_kind(name, values, Mapping, "a dict", f"write e.g. `{{{key!r}: {example}}}`")
+    if not values:
+        raise ValueError(f"`{name}` is empty: there is nothing to draw.")
 
 
 def legend_above(axis) -> None:
@@ -122,6 +150,12 @@ def legend_above(axis) -> None:
 
 def save(figure: Figure, path: str | os.PathLike) -> Path:
     """Write a figure at 200 dots per inch, as PNG or what the suffix says; the file is there in full or not at all."""
+    check_made_by("figure", figure, "savefig", "a function of `etrax.plots`")
+    form, known = as_path(path).suffix[1:] or "png", FigureCanvasBase.get_supported_filetypes()
+    if form.lower() not in known:
+        raise ValueError(
+            f"`path` {str(path)!r} ends in {form!r}, which is no kind of picture: one of {', '.join(known)} is."
+        )
     with atomic(path) as draft:
-        figure.savefig(draft, dpi=200, format=Path(path).suffix[1:] or "png")  # the draft has a name of its own
+        figure.savefig(draft, dpi=200, format=form)  # the draft has a name of its own
     return Path(path)

@@ -11,7 +11,9 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from .style import COLOURS, STYLE, chosen, legend_above, look, panels
+from etrax.checks import check_made_by
+
+from .style import COLOURS, STYLE, chosen, classes_of, legend_above, look, panels
 
 if TYPE_CHECKING:
     from etrax.network.recording import TraceRecording, Trial
@@ -30,6 +32,8 @@ def plot_rasters(trial: Trial, classes: Sequence[str]) -> Figure:
     classes : sequence of str
         Names of the outputs, ``n_out`` of them.
     """
+    _check_trial(trial)
+    names = classes_of(classes, trial.output.shape[1])
     figure, (top, middle, bottom) = panels(6.0, 3, 1, sharex=True, height_ratios=[2, 3, 2])
     time = _time(trial)
     for axis, spikes, title, label, inches in (
@@ -44,7 +48,7 @@ def plot_rasters(trial: Trial, classes: Sequence[str]) -> Figure:
         axis.grid(False)
         axis.set_ylim(-1, spikes.shape[1])
         axis.set_title(f"{title}, {_rate(spikes, trial.dt):.1f} spikes per {label} and second")
-    for k, name in enumerate(classes):
+    for k, name in enumerate(names):
         right = k == trial.label
         many = len(classes) > len(COLOURS)
         colour = COLOURS[k % len(COLOURS)] if not many else COLOURS[1] if right else "0.75"
@@ -79,6 +83,7 @@ def plot_states(trial: Trial, neurons: Iterable[int] | None = None) -> Figure:
     ValueError
         If there is no such neuron.
     """
+    _check_trial(trial)
     neurons = chosen(neurons, (trial.ranked(share) for share in (0.0, 0.25, 0.5)), trial.spikes.shape[1])
     figure, axes = panels(1.4 * len(neurons) + 1.6, len(neurons) + 1, 1, sharex=True)
     time, adaptation = _time(trial), axes[-1]
@@ -112,6 +117,7 @@ def plot_trace(recording: TraceRecording) -> Figure:
     recording : TraceRecording
         From `etrax.network.record_trace`.
     """
+    check_made_by("recording", recording, "traces", "`etrax.network.record_trace`")
     figure, (top, spikes, middle, bottom) = panels(6.6, 4, 1, sharex=True, height_ratios=[5, 1, 2.5, 2.5])
     time = _time(recording)
     units = {"V": u.mV / u.mS, "a": u.mS**-1}
@@ -150,6 +156,10 @@ def plot_trace(recording: TraceRecording) -> Figure:
         axis.set_title(f"eligibility trace of the {text}, this synapse")
     bottom.set_xlabel("time (ms)")
     return figure
+
+
+def _check_trial(trial: Trial) -> None:
+    check_made_by("trial", trial, "spikes", "`etrax.network.record_trial`")
 
 
 def _time(recording: Trial | TraceRecording) -> np.ndarray:

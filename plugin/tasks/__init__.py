@@ -15,10 +15,12 @@ Examples
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 from collections.abc import Callable
 
+from etrax.checks import check_dt, check_kind
 from etrax.data.batch import Batch
 
 from .base import Task
@@ -64,6 +66,7 @@ def get(name: str, **options) -> Task:
     >>> batch.xs.shape == (task.n_steps, 4, task.n_in), task.classes
     (True, ('match', 'non-match'))
     """
+    check_kind("name", name, str, "the name of a task", f"one of {NAMES}")
     family, colon, member = name.partition(":")
     args: tuple[str, ...] = ()
     if name in TASKS:
@@ -78,7 +81,7 @@ def get(name: str, **options) -> Task:
         for option in options:
             if option not in known:
                 raise ValueError(f"task {name!r} has no option `{option}`; its options are {', '.join(known)}.")
-    return make(*args, **options)
+    return dataclasses.replace(make(*args, **options), dt=check_dt())
 
 
 def _function(module: str) -> Callable[..., Task]:

@@ -12,7 +12,7 @@ import brainunit as u
 import jax.numpy as jnp
 import numpy as np
 
-from etrax.checks import check_dt, positive, whole_number
+from etrax.checks import check_dt, check_seed, positive, whole_number
 from etrax.data.batch import Batch
 
 from .recipe import Recipe
@@ -58,6 +58,8 @@ class Task:
         Whether the class asked for changes within the counted steps, so that each of them is an answer of its own.
     close : callable
         Closes the files that the task has opened; so does the end of a ``with`` block. Nothing can be read of them afterwards.
+    dt : Quantity, optional
+        The time step that its trials were made for.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Task:
     outputs: tuple[str, ...] = ()
     stepwise: bool = False
     close: Callable[[], None] = _nothing_is_open
+    dt: Any = None
 
     def __enter__(self) -> Task:
         return self
@@ -189,7 +192,9 @@ def drawn(
     """
 
     def train(batch_size: int, seed: int = 0, epoch: int = 0) -> Epoch:
-        batch_size = whole_number("batch_size", batch_size)
+        batch_size = whole_number("batch_size", batch_size, most=n_train)
+        for name, number in (("seed", seed), ("epoch", epoch)):
+            check_seed(number, name)
         return Epoch(lambda number: make(batch_size, seed_of(_TRAINING, seed, epoch, number)), n_train, batch_size)
 
     def fixed(n: int, stream: int):

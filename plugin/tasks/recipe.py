@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 
 import brainunit as u
 
-from etrax.checks import positive
+from etrax.checks import check_array, positive
 
 __all__ = ["Recipe"]
 
@@ -76,5 +76,6 @@ class Recipe:
             if "unit" in each.metadata:
                 positive(each.name, getattr(self, each.name), unit=each.metadata["unit"])
         positive("learning_rate", self.learning_rate)
+        check_array("rate_cost", self.rate_cost, u.UNITLESS)
         if not self.rate_cost >= 0:
             raise ValueError(f"`rate_cost` must be a number from 0 on, got {self.rate_cost!r}.")

@@ -7,8 +7,10 @@ from typing import Any
 
 import brainstate
 import brainunit as u
+import jax
 import numpy as np
 
+from etrax.checks import check_array, noted
 from etrax.learners.sizes import reset_to
 
 from .losses import Loss
@@ -24,7 +26,14 @@ def batch_check(model: brainstate.nn.Module, loss: Loss) -> Callable[[Any, Any, 
     def step(x, y):
         reset_to(model, x.shape[0])  # the batch before may have had another size
         output = model(x)
-        return output, u.get_mantissa(loss.function(output, y))
+        with noted(
+            lambda: (
+                f"That was in `loss`, which got an output of shape {_shapes(output)} and a target of shape {_shapes(y)}."
+            )
+        ):
+            value = u.get_mantissa(loss.function(output, y))
+        check_array("loss", value, where=" of a step")
+        return output, value
 
     def check(xs, ys, mask):
         ys = np.asarray(ys)
@@ -42,6 +51,10 @@ def batch_check(model: brainstate.nn.Module, loss: Loss) -> Callable[[Any, Any, 
             _check_labels(ys, mask, known[key][-1])
 
     return check
+
+
+def _shapes(values: Any) -> str:
+    return ", ".join(str(u.math.shape(leaf)) for leaf in jax.tree.leaves(values))
 
 
 def _check_shape(shape: tuple[int, ...], n: int, mask: np.ndarray) -> None:

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from etrax.checks import check_array, is_whole
 from etrax.text import dotted, unit_text
 
 __all__ = ["Clamp", "Dale", "make_projection"]
@@ -46,6 +47,12 @@ class Clamp:
     def __post_init__(self):
         if self.low is None and self.high is None:
             raise ValueError("`Clamp` needs a bound: give `low`, `high` or both, e.g. `Clamp(low=0.0 * u.mS)`.")
+        for name in ("low", "high"):
+            bound = getattr(self, name)
+            if bound is not None:
+                check_array(name, bound, where=" of `Clamp`")
+                if np.any(np.isnan(u.get_mantissa(bound))):
+                    raise ValueError(f"`{name}` of `Clamp` is {bound}: give a number, or None for no bound.")
         if self.low is not None and self.high is not None:
             if not u.get_unit(self.low).has_same_dim(u.get_unit(self.high)) or not self.low <= self.high:
                 raise ValueError(f"`low` must not be above `high` (one unit), got {self.low} and {self.high}.")
@@ -81,6 +88,8 @@ class Dale:
         if not signs or any(s not in (-1, 0, 1) for s in signs):
             raise ValueError(f"`signs` must be -1, 0 or 1 for each presynaptic neuron, got {self.signs!r}.")
         object.__setattr__(self, "signs", signs)
+        if not is_whole(self.axis):
+            raise ValueError(f"`axis` must be a whole number, got {self.axis!r}.")
 
     def __call__(self, weight):
         """The nearest weights of these signs: one that has crossed zero becomes zero."""

@@ -13,7 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from etrax.checks import check_kind
 from etrax.data.batch import fields
+from etrax.text import shown
 
 from .answers import answers_of
 from .checking import batch_check, windowed
@@ -157,7 +159,12 @@ def evaluate(
     FloatingPointError
         If the network gives NaN, whether or not the step counts.
     """
+    check_kind("model", model, brainstate.nn.Module, "a brainstate.nn.Module", "the model comes first, then batches")
     loss = named_loss(loss)
+    if not isinstance(batches, Iterable) or hasattr(batches, "shape"):
+        raise TypeError(
+            f"`batches` must be batches of trials, got {shown(batches)}: give e.g. `task.test(32)` or `[(xs, ys)]`."
+        )
     if loss_window is not None:
         check_window(loss_window)
     with brainstate.environ.context(fit=False):

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import brainunit as u
+
+from etrax.checks import check_callable, check_dt
 from etrax.data.batch import fields
+from etrax.text import shown
 
 from .options import TrainOptions
 
 __all__ = ["Feed"]
+
+_ROUNDING = 1e-6  # of a step
 
 
 class Feed:
@@ -33,8 +39,19 @@ class Feed:
     def __init__(self, data: Any, options: TrainOptions):
         if isinstance(data, str):
             raise TypeError(f"`task` is the name {data!r}: give the task, `etrax.tasks.get({data!r})`.")
+        if hasattr(data, "shape") or isinstance(data, dict):
+            raise TypeError(
+                f"`task` is {shown(data)}, not batches of data: give e.g. `[(xs, ys)]`, one pair for each batch."
+            )
         if not (hasattr(data, "train") or callable(data) or hasattr(data, "__iter__") or hasattr(data, "__getitem__")):
-            raise TypeError(f"`task` must be a task, a function or an iterable of batches, got {type(data).__name__}.")
+            raise TypeError(f"`task` must be a task, a function or an iterable of batches, got {shown(data)}.")
+        if callable(data) and not hasattr(data, "train"):
+            check_callable("task", data, "def batches(epoch): ...", (0,))
+        dt = getattr(data, "dt", None)
+        if dt is not None and u.math.get_mantissa(abs(dt - check_dt()) / dt) > _ROUNDING:
+            raise ValueError(
+                f"`task` was made for steps of {dt}, but `dt` is {check_dt()} now: make it anew, or use its `dt`."
+            )
         self._data, self._options = data, options
         self._iterator: Any = None
         self._ended = False
@@ -45,6 +62,10 @@ class Feed:
             batches = self._data.train(self._options.batch_size, seed=self._options.seed, epoch=epoch)
         else:
             batches = self._data(epoch) if callable(self._data) else self._data
+        if not hasattr(batches, "__iter__") and not hasattr(batches, "__getitem__"):
+            raise TypeError(
+                f"`task` gave {shown(batches)} for epoch {epoch}: a function of the epoch must return batches, or yield them."
+            )
         self._iterator, self._ended = iter(batches), False
         if state is not None and hasattr(self._iterator, "restore"):
             self._iterator.restore(state)

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from etrax.files import as_path
+
 from .checkpoint import Checkpoints
 from .logs import HEADER, LOG
 
@@ -73,7 +75,7 @@ def _is_at(handle: int, path: Path) -> bool:
 
 def begun(folder: str | os.PathLike) -> str:
     """What a training that starts anew would destroy, in words; empty if that is nothing."""
-    folder = Path(folder)
+    folder = as_path(folder, "folder")
     if not folder.is_dir():
         return ""
     try:
@@ -112,7 +114,7 @@ def resumable(folder: str | os.PathLike) -> Path:
     ValueError
         If it is not there, or holds files and none of a training.
     """
-    path = Path(folder)
+    path = as_path(folder, "folder")
     if not path.is_dir():
         raise ValueError(f"`folder` {str(path)!r} does not exist, so there is nothing to resume: check its name.")
     held = {entry.name for entry in path.iterdir()} - {_LOCK}

@@ -11,6 +11,9 @@ import brainunit as u
 import jax
 import jax.numpy as jnp
 
+from etrax.checks import check_callable, check_flag
+from etrax.text import shown
+
 from .options import title
 
 __all__ = ["LOSSES", "Loss", "counted_loss", "named_loss", "title_of", "weight_of"]
@@ -37,6 +40,13 @@ class Loss:
     function: Callable[[Any, Any], Any]
     classifies: bool = False
     stepwise: bool = False
+
+    def __post_init__(self):
+        if isinstance(self.function, type):
+            raise TypeError(f"`loss` is {shown(self.function)}: give a function of (output, y), or an instance.")
+        check_callable("loss", self.function, "lambda output, y: jnp.mean((output - y) ** 2, axis=-1)", (None, None))
+        check_flag("classifies", self.classifies)
+        check_flag("stepwise", self.stepwise)
 
 
 def _cross_entropy(output, y):

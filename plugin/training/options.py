@@ -13,15 +13,17 @@ from typing import Any
 import brainunit as u
 import numpy as np
 
-from etrax.checks import check_seed, positive
+from etrax.checks import check_array, check_flag, check_kind, check_seed, positive
+from etrax.text import shown
 
 __all__ = ["TrainOptions", "check_window", "title", "within"]
 
+_CONSTRAINTS = "write e.g. `constraints={'*.comm.weight': etrax.Clamp(low=0 * u.mS)}`"
 UPDATES = ("step", "chunk", "trial")
 FREE = ("epochs", "max_batches", "log_every", "tensorboard", "checkpoint_every", "keep")  # may change on resuming
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainOptions:
     """Options of `etrax.train`.
 
@@ -171,8 +173,17 @@ class TrainOptions:
             raise ValueError(f"`schedule_every` must be 'epoch' or 'batch', got {self.schedule_every!r}.")
         positive("rate_limit", self.rate_limit, unit=u.Hz)
         for name in ("rate_cost", "min_delta"):
+            check_array(name, getattr(self, name), u.UNITLESS)
             if not getattr(self, name) >= 0:
                 raise ValueError(f"`{name}` must be a number from 0 on, got {getattr(self, name)!r}.")
+        for name in ("reset", "decay_constants", "tensorboard"):
+            check_flag(name, getattr(self, name))
+        check_kind("constraints", self.constraints, Mapping, "a dict", _CONSTRAINTS)
+        for pattern, function in self.constraints.items():
+            if isinstance(function, type) or not callable(function):
+                raise TypeError(
+                    f"`constraints` has {shown(function)} for {pattern!r}, which is no function: {_CONSTRAINTS}."
+                )
         if self.loss_window is not None:
             check_window(self.loss_window)
         check_seed(self.seed)

@@ -13,10 +13,11 @@ import braintools
 import jax.numpy as jnp
 import numpy as np
 
-from etrax.checks import check_dt
+from etrax.checks import check_callable, check_dt, check_flag, check_kind, check_made_by
 from etrax.files import writable_folder
 from etrax.learners.compilation import compiled
 from etrax.learners.online import EligibilityTrace
+from etrax.learners.requests import chosen
 from etrax.tasks import Task
 from etrax.text import Table, as_html, dotted
 
@@ -168,6 +169,21 @@ def train(  # noqa: PLR0913 - what may be exchanged in a training, each with a d
             "goes into `braintools.optim.OptaxOptimizer(tx)`."
         )
     dt = check_dt()
+    check_kind(
+        "learner",
+        learner,
+        brainstate.nn.Module,
+        "a learner or a brainstate.nn.Module",
+        "the network comes first, then the task",
+    )
+    check_flag("resume", resume)
+    if on_epoch is not None:
+        check_callable("on_epoch", on_epoch, "lambda history: print(history[-1])", ([],))
+    if not isinstance(progress, bool):
+        check_made_by("progress", progress, "update", "`tqdm` (or True or False)")
+    for name in ("tensorboard", "checkpoint_every"):
+        if folder is None and getattr(options, name):
+            raise ValueError(f"`{name}` needs a `folder` to write to: give one.")
     if loss is None:
         loss = task.loss if isinstance(task, Task) else "cross_entropy"
     loss = named_loss(loss)
@@ -188,7 +204,7 @@ def train(  # noqa: PLR0913 - what may be exchanged in a training, each with a d
             return jnp.zeros(np.shape(feed.peek())[1:], brainstate.environ.dftype())
 
         learner = compiled(learner, example)
-        params = dict(learner.param_states if weights is None else weights)
+        params = dict(learner.param_states if weights is None else chosen(weights, learner.param_states))
         optimizer = braintools.optim.Adam(lr=options.learning_rate) if optimizer is None else optimizer
         project = make_projection(params, options.constraints)
         project()

@@ -76,7 +76,7 @@ class DenseCarry(WindowCarry):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.trace_dtype is not None and not jnp.issubdtype(self.trace_dtype, jnp.floating):
+        if self.trace_dtype is not None and not _is_floating(self.trace_dtype):
             raise ValueError(
                 f"`trace_dtype` must be a floating-point type, e.g. jnp.bfloat16, got {self.trace_dtype!r}."
             )
@@ -187,3 +187,11 @@ def steps_to(tolerance: float, factor: float) -> float:
     if factor >= 1.0:
         return math.inf
     return max(1, math.ceil(math.log(tolerance) / math.log(factor))) if factor > 0 else 1
+
+
+def _is_floating(dtype: Any) -> bool:
+    """Whether it is a floating-point type, or the name of one."""
+    try:
+        return jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+    except TypeError:
+        return False
