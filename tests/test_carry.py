@@ -171,7 +171,7 @@ def test_the_memory_divides_a_sequence_and_changes_no_gradient():
     longest = int(line.split()[4])
     assert 1 < longest < T // 2
     assert f"`memory` of 4.4 KiB; the last, {T} steps, was" in line
-    run_with(SMALL, memory=1).grad()  # one step is always possible
+    run_with(SMALL, memory=1.0).grad()  # one step is always possible
 
 
 @pytest.mark.parametrize("name", ["through depth", "multi-step", "rank one", "none"])

@@ -108,6 +108,8 @@ def compile(
 ) -> Learner:
     """Initialise a model's states and compile a learner for it.
 
+    Write ``etrax.compile``: a star import, ``from etrax import *``, would put it in the place of Python's own `compile`.
+
     Parameters
     ----------
     model : brainstate.nn.Module
