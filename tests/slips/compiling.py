@@ -288,6 +288,7 @@ etrax.compile(net, etrax.D_RTRL, jnp.zeros((3, 4)) * u.mA, batch_size=3)
 # inputs strings
 # TypeError: `example_inputs[0]` must be a number or an array | write e.g. `jnp.asarray(...)`
 etrax.compile(net, etrax.D_RTRL, np.array([["a"] * 4] * 3), batch_size=3)
+
 # compile hops as a float
 # ValueError: `hops` must be a whole number from 0 on, got 1.5
 etrax.compile(net, etrax.D_RTRL, xs[0], batch_size=3, hops=1.5)
