@@ -225,7 +225,7 @@ def test_a_state_of_lower_precision_than_the_step():
     class Mixed(networks.Built):
         def __init__(self, lib, net, params):
             super().__init__(lib, net, params)
-            self.readout = Coarse(4, networks.N_OUT, tau=15 * u.ms, w_init=params["readout"]["weight"])
+            self.readout = Coarse(4, networks.N_OUT, tau=15 * u.ms, w_init=params["readout"]["weight"], pre=self.neu0)
 
     run = Run("recurrent lif", built=Mixed)
     by_step, whole = run.grad(1), run.grad(8)
