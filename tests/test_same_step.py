@@ -188,9 +188,10 @@ def test_arrays_of_a_module_are_taken_over():
     assert not np.allclose(by_learner(learner)[1], before)
 
 
-def test_a_number_that_steps_change_is_refused():
+@pytest.mark.parametrize("count", [0, jnp.zeros(()), jnp.zeros((B, N))], ids=["number", "scalar", "array"])
+def test_an_attribute_that_steps_change_is_refused(count):
     net = One()
-    net.count = 0
+    net.count = count
 
     def update(x):
         net.count += 1

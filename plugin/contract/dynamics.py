@@ -139,7 +139,12 @@ class Dynamics(Declared, brainstate.nn.Dynamics):
             dtype = jnp.result_type(leaf)
             return jnp.broadcast_to(jnp.asarray(leaf, dtype if jnp.issubdtype(dtype, jnp.inexact) else float), shape)
 
-        values = self.initial(batch_size)
+        with noted(
+            lambda: (
+                f"That was the initial state of {type(self).__name__}, of the shape {shape}: see its `..._initializer`."
+            )
+        ):
+            values = self.initial(batch_size)
         check_kind(
             f"initial(batch_size)` of `{type(self).__name__}", values, dict, "a dict", 'return e.g. `{"V": ...}`'
         )
@@ -180,7 +185,7 @@ class Dynamics(Declared, brainstate.nn.Dynamics):
             if not _fits(shape, u.math.shape(state)):
                 raise ValueError(
                     f"the state `{name}` of {type(self).__name__} has shape {u.math.shape(state)}, but its input has shape {shape}: "
-                    "give an input of the size of the population and the batch size of `init_state`."
+                    "give an input of the size of the population and the batch size of `init_state` (`batch_size=` of `etrax.compile`)."
                 )
 
     def _check_step(self, old: dict[str, Any], new: Any) -> None:
@@ -196,7 +201,7 @@ class Dynamics(Declared, brainstate.nn.Dynamics):
             if u.math.shape(value) != u.math.shape(old[name]):
                 raise ValueError(
                     f"the state `{name}` of {kind} has shape {u.math.shape(old[name])}, but its step makes it {u.math.shape(value)}: "
-                    "give an input of the size of the population and the batch size of `init_state`."
+                    "give an input of the size of the population and the batch size of `init_state` (`batch_size=` of `etrax.compile`)."
                 )
             before, after = u.get_unit(old[name]), u.get_unit(value)
             if not after.has_same_dim(before):

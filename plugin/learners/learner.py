@@ -169,7 +169,8 @@ class Learner(brainstate.nn.Module):
             Time-major: every leaf has the leading length ``T`` and is sliced for ``step_fn``.
         step_fn : callable
             ``(*slices) -> loss`` (or ``(loss, aux)``): calls this learner exactly once and returns the scalar
-            loss of the step. Define it once and pass the same object again: it is compiled once.
+            loss of the step. Define it once and pass the same object again: it is compiled once, with the
+            numbers that it finds in its closure and in globals. What is to change is an argument, or in a state.
         mask : array, optional
             Weight of each step's loss, shape ``(T,)``. The trace advances at every step all the same.
         chunk_size : int, optional

@@ -32,6 +32,7 @@ _OPAQUE = (
     types.BuiltinFunctionType,
 )
 _LIBRARIES = ("brainstate", "brainunit", "braintools", "builtins", "etrax", "saiunit", "abc", "typing")
+_TRACED = "traced"  # stands for what a step that was compiled left behind
 _DEEPEST = 4  # how far objects that are no modules are looked into
 
 
@@ -68,7 +69,7 @@ class Settings:
         return self._number, tuple((k, _value(both[k])) for k in sorted(both) if k not in without or k not in now)
 
     def check(self) -> None:
-        """Raise a ValueError if running the model has changed a number in its attributes, which a compiled step cannot."""
+        """Raise a ValueError if running the model has changed its attributes, which a compiled step cannot."""
         name = _changed(self._walked, self._look())
         if name:
             raise ValueError(
@@ -138,20 +139,21 @@ def _value(thing: Any) -> Hashable:
         return "quantity", str(thing.unit), _value(thing.mantissa)
     if isinstance(thing, _PLAIN):
         return type(thing).__name__, thing
+    if isinstance(thing, jax.core.Tracer):
+        return _TRACED
     if isinstance(thing, np.ndarray | jax.Array) and thing.ndim == 0:
-        try:
-            return str(thing.dtype), thing.item()
-        except jax.errors.ConcretizationTypeError:
-            return "traced"  # left behind by a step that was compiled
+        return str(thing.dtype), thing.item()
     return type(thing).__name__, id(thing)
 
 
 def _changed(old: Any, new: Any) -> str:
-    """The name of the first attribute whose number differs; empty if there is none."""
+    """The name of the first attribute whose number differs, or that holds what a step left; empty if there is none."""
     for before, after in zip(old[1], new[1], strict=False):
         if before == after or not (isinstance(before, tuple) and isinstance(after, tuple)):
             continue
         (name, was), (also, now) = before, after
+        if name == also and now == _TRACED and was not in (_TRACED, ("NoneType", None)):
+            return str(name)
         if name != also or not (isinstance(was, tuple) and isinstance(now, tuple) and was[0] == now[0]):
             continue
         if was[0] in ("int", "float"):
