@@ -25,6 +25,7 @@ from plainly import (
 from test_gradient import LIB, close
 
 import etrax
+from etrax.engine.hops import before_growth
 from etrax.neurons import LeakyReadout
 
 DEFAULT = ("recurrent alif detached leaky",)
@@ -200,3 +201,20 @@ def products(jaxpr, inside=False):
             if hasattr(inner, "eqns"):
                 found += products(inner, inside or equation.primitive.name in ("scan", "while"))
     return found
+
+
+@pytest.mark.parametrize(
+    ("sizes", "number"),
+    [
+        ((1.0, 0.5, 0.2, 0.1), 3),  # they settle: the last
+        ((1.0, 2.0, 0.5, 3.0), 3),  # they grow, but not twice in a row
+        ((1.0, 0.1, 0.2, 0.4), 3),  # they grow, but stay below the first
+        ((1.0, 0.5, 2.0, 3.0), 1),  # 3 > 2 > 0.5: the sum before 2 came
+        ((1.0, 2.0, 3.0, 0.1), 0),
+        ((0.0, 1.0, 2.0, 3.0), 3),  # nothing to compare with
+    ],
+)
+def test_sums_that_overshoot_are_left_before_they_grow(sizes, number):
+    sums = np.cumsum(sizes)
+    other = np.cumsum([1.0, 0.1, 0.1, 0.1])  # another projection, which settles
+    assert int(before_growth([[jnp.full(1, a), jnp.full(1, b)] for a, b in zip(sums, other, strict=True)])) == number
