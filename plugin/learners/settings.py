@@ -139,11 +139,20 @@ def _value(thing: Any) -> Hashable:
         return "quantity", str(thing.unit), _value(thing.mantissa)
     if isinstance(thing, _PLAIN):
         return type(thing).__name__, thing
-    if isinstance(thing, jax.core.Tracer):
+    if isinstance(thing, jax.Array) and _is_traced(thing):
         return _TRACED
     if isinstance(thing, np.ndarray | jax.Array) and thing.ndim == 0:
         return str(thing.dtype), thing.item()
     return type(thing).__name__, id(thing)
+
+
+def _is_traced(array: jax.Array) -> bool:
+    """Whether an array has no value, as those that a step left behind that was compiled."""
+    try:
+        array.devices()
+    except jax.errors.ConcretizationTypeError:
+        return True
+    return False
 
 
 def _changed(old: Any, new: Any) -> str:
