@@ -1,6 +1,7 @@
 """Credit goes back hop by hop where spikes enter projections at later steps, up to backpropagation."""
 
 import brainstate
+import brainunit as u
 import jax
 import jax.numpy as jnp
 import networks
@@ -26,7 +27,9 @@ from test_gradient import LIB, close
 
 import etrax
 from etrax.engine.hops import before_growth
+from etrax.engine.planning import Limits
 from etrax.neurons import LeakyReadout
+from etrax.synapses import CUBA, AlignPostProj, Expon
 
 DEFAULT = ("recurrent alif detached leaky",)
 
@@ -69,6 +72,31 @@ def test_in_chunks_the_trace_meets_what_goes_back(name):
         close(gradient(case, learner, chunk_size=chunk, mask=mask), expected(case, 1, chunk=chunk, mask=mask))
 
 
+class InBlocks(etrax.D_RTRL):
+    limits = Limits(block=3)
+
+
+class Delayed(plainly.One):
+    """Recurrent, with spikes that arrive two steps late."""
+
+    def __init__(self):
+        super().__init__()
+        self.loop = AlignPostProj(comm=linear(9), syn=Expon(plainly.N), out=CUBA(), post=self.neu, delay=2 * u.ms)
+
+    def update(self, x):
+        self.loop(self.neu.get_spike())
+        return super().update(x)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", [etrax.D_RTRL, InBlocks])
+def test_spikes_that_wait_pass_credit_on_from_block_to_block(algorithm):
+    right, _ = by_autodiff(Delayed)
+    errors = [error(by_learner(compiled(Delayed, algorithm, hops=hops))[0], right) for hops in (1, plainly.T - 1)]
+    assert errors[0] > 1e-6
+    assert errors[1] < 1e-10
+
+
 @pytest.mark.filterwarnings("ignore:.* is trained and must be:UserWarning")  # the reference takes the number itself
 @pytest.mark.parametrize("hops", networks.thorough([1, 3]))
 def test_constants_get_credit_for_the_spikes_that_they_made(hops):
@@ -83,8 +111,8 @@ def test_constants_get_credit_for_the_spikes_that_they_made(hops):
 # ------------------------------------------------------------------------------------------------- what can be asked of it
 
 
-def compiled(make, **options):
-    return etrax.compile(make(), etrax.D_RTRL, inputs()[0][0], batch_size=plainly.B, **options)
+def compiled(make, algorithm=etrax.D_RTRL, **options):
+    return etrax.compile(make(), algorithm, inputs()[0][0], batch_size=plainly.B, **options)
 
 
 class Ring(brainstate.nn.Module):

@@ -267,9 +267,9 @@ class TestAParameterWithoutCredit:
         xs, ys = inputs()
         brainstate.transform.grad(lambda: loss(learner(xs[0]), ys[0]), some)()
 
-    def test_multi_step_and_backpropagation(self):
+    def test_a_hop_multi_step_and_backpropagation(self):
         right, _ = by_autodiff(EI)
-        for learner in (compiled(EI, vjp_method="multi-step"), compiled(EI, "bptt")):
+        for learner in (compiled(EI, hops=1), compiled(EI, vjp_method="multi-step"), compiled(EI, "bptt")):
             assert error(by_learner(learner)[0], right) < 1e-10
 
     def test_called_ahead_with_credit_through_depth(self):
@@ -285,7 +285,7 @@ class TestAParameterWithoutCredit:
     def test_each_remedy_is_named_where_it_works(self):
         with pytest.raises(
             ValueError,
-            match="call its neurons ahead of IE.*`through_depth=True`.*changes the model.*`vjp_method='multi-step'`",
+            match="`hops=1` of `etrax.D_RTRL`.*call its neurons ahead of IE.*`through_depth=True`.*changes the model.*`vjp_method='multi-step'`",
         ):
             by_learner(compiled(EI))
         with pytest.raises(ValueError, match=r"What gives it one: let the loss read"):  # nothing else would
